@@ -1,0 +1,29 @@
+/* Compiler attributes and the two words that mark a function's temperature. */
+#ifndef HAKMEM_BASE_ATTR_H
+#define HAKMEM_BASE_ATTR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* FAST: on the hit path, always inlined. SLOW: leaves the hit path; kept out of line so the hit path stays short. */
+#define FAST static inline __attribute__((always_inline))
+#define SLOW __attribute__((noinline, cold))
+
+#define NORETURN __attribute__((noreturn))
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define CACHE_LINE_BYTES 64
+#define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE_BYTES)))
+
+/* Every internal symbol is hidden (-fvisibility=hidden); the public surface says EXPORT and stands in the version script. */
+#define EXPORT __attribute__((visibility("default")))
+
+/* TLS must be initial-exec: a lazily allocated thread-local block would make malloc call malloc. */
+#define THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
+#define THREAD_LOCAL_EXTERN extern __thread __attribute__((tls_model("initial-exec")))
+#define THREAD_LOCAL_DEFINE __thread __attribute__((tls_model("initial-exec")))
+
+#endif
