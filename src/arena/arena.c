@@ -1,0 +1,325 @@
+#include "arena/arena.h"
+
+#include "arena/arena_internal.h"
+#include "base/check.h"
+#include "os/os.h"
+
+struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
+
+struct lock *arena_lock(void)
+{
+    return &arena.lock;
+}
+
+void arena_set_prewarm(uint32_t superslabs)
+{
+    arena.prewarm = superslabs;
+}
+
+void arena_note_vacant(uint32_t superslab)
+{
+    fetch_or_release(&arena.vacant[superslab / 64], (uint64_t)1 << (superslab % 64));
+}
+
+void arena_release_in(uint32_t superslab, uint32_t slabs)
+{
+    if (superslab_release(&superslab_table[superslab], slabs) == 0)
+        arena_note_vacant(superslab);
+}
+
+static uint32_t claim_in(uint32_t superslab, uint32_t slabs, uint32_t alignment, bool *zeroed)
+{
+    int first = superslab_claim(&superslab_table[superslab], slabs, alignment, zeroed);
+    return first < 0 ? SLAB_NONE : superslab * SUPERSLAB_SLABS + (uint32_t)first;
+}
+
+/* The vacant bit said yes and the mask said no. */
+static void clear_vacant(uint32_t superslab)
+{
+    uint64_t bit = (uint64_t)1 << (superslab % 64);
+    __atomic_fetch_and(&arena.vacant[superslab / 64], ~bit, __ATOMIC_ACQ_REL);
+    if (load_relaxed(&superslab_table[superslab].free_mask) != 0)
+        arena_note_vacant(superslab);
+}
+
+/* Lowest address first, so that the top of the heap drains. */
+static uint32_t claim_anywhere(uint32_t slabs, uint32_t alignment, uint32_t *used, bool *zeroed)
+{
+    uint32_t end = load_acquire(&arena.next);
+    for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
+        uint64_t word = load_acquire(&arena.vacant[w]);
+        while (word != 0) {
+            uint32_t superslab = w * 64 + lowest_bit(word);
+            word &= word - 1;
+            uint32_t slab = claim_in(superslab, slabs, alignment, zeroed);
+            if (slab != SLAB_NONE) {
+                *used = superslab;
+                return slab;
+            }
+            if (load_relaxed(&superslab_table[superslab].free_mask) == 0)
+                clear_vacant(superslab);
+        }
+    }
+    return SLAB_NONE;
+}
+
+/* Under the lock. Maps the absent SuperSlabs [from, to) as one piece; their slabs in `claimed_last` (of the last one)
+ * and all of the others become the caller's. On OCCUPIED the slot that is in the way is marked foreign. */
+static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t claimed_last)
+{
+    size_t bytes = (size_t)(to - from) << SUPERSLAB_SHIFT;
+    uintptr_t address = window.base + ((uintptr_t)from << SUPERSLAB_SHIFT);
+    enum os_map_result result = os_map_at(address, bytes);
+    if (result == OS_MAP_OCCUPIED) {
+        for (uint32_t i = from; i < to; i++, address += SUPERSLAB_BYTES) {
+            if (os_map_at(address, SUPERSLAB_BYTES) == OS_MAP_OK)
+                os_unmap((void *)address, SUPERSLAB_BYTES);
+            else
+                store_release(&superslab_table[i].state, SUPERSLAB_FOREIGN);
+        }
+        return result;
+    }
+    if (result != OS_MAP_OK)
+        return result;
+    for (uint32_t i = from; i < to; i++) {
+        struct superslab *s = &superslab_table[i];
+        uint32_t claimed = i + 1 == to ? claimed_last : UINT32_MAX;
+        store_relaxed(&s->dirty_mask, claimed);
+        store_relaxed(&s->idle_mask, 0);
+        store_relaxed(&s->prewarmed, 0);
+        store_release(&s->state, SUPERSLAB_MAPPED);
+        store_release(&s->free_mask, ~claimed);
+        if (claimed != UINT32_MAX)
+            arena_note_vacant(i);
+    }
+    fetch_add_relaxed(&arena.mapped, to - from);
+    return OS_MAP_OK;
+}
+
+/* Under the lock: the lowest slot that nothing is mapped in, its metadata ready. superslab_max: none. */
+static uint32_t find_absent(void)
+{
+    uint32_t i = arena.lowest_absent > window.first_superslab ? arena.lowest_absent : window.first_superslab;
+    for (; i < arena.next; i++)
+        if (load_relaxed(&superslab_table[i].state) == SUPERSLAB_ABSENT)
+            return arena.lowest_absent = i;
+    arena.lowest_absent = i;
+    if (!window_grow(arena.next))
+        return window.superslab_max;
+    uint32_t fresh = arena.next;
+    store_release(&arena.next, fresh + 1);
+    return fresh;
+}
+
+/* Under the lock. Claims the lowest `claimed` slabs of a fresh SuperSlab. */
+static uint32_t map_one(uint32_t claimed_mask)
+{
+    for (;;) {
+        uint32_t superslab = find_absent();
+        if (superslab >= window.superslab_max)
+            return window.superslab_max;
+        enum os_map_result result = map_superslabs(superslab, superslab + 1, claimed_mask);
+        if (result == OS_MAP_OK)
+            return superslab;
+        if (result == OS_MAP_NO_MEMORY)
+            return window.superslab_max;
+    }
+}
+
+/* The process has outgrown its first SuperSlab: it allocates. Fault in what was asked for ahead of need. Pages are
+ * touched outside the lock, while the slabs are this thread's. */
+static void prewarm(uint32_t count)
+{
+    while (count-- > 0) {
+        lock_acquire(&arena.lock);
+        uint32_t superslab = map_one(UINT32_MAX);
+        lock_release(&arena.lock);
+        if (superslab >= window.superslab_max)
+            return;
+        struct superslab *s = &superslab_table[superslab];
+        os_populate(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
+        store_relaxed(&s->dirty_mask, 0);
+        store_relaxed(&s->prewarmed, 1);
+        arena_release_in(superslab, UINT32_MAX);
+    }
+}
+
+static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint, bool *zeroed)
+{
+    uint32_t used = 0;
+    uint32_t slab = SLAB_NONE;
+    if (hint != NULL && *hint != 0)
+        slab = claim_in(used = *hint, slabs, alignment, zeroed);
+    if (slab == SLAB_NONE)
+        slab = claim_anywhere(slabs, alignment, &used, zeroed);
+    if (slab == SLAB_NONE) {
+        lock_acquire(&arena.lock);
+        /* Another thread may have mapped one while this one waited. */
+        slab = claim_anywhere(slabs, alignment, &used, zeroed);
+        uint32_t to_prewarm = 0;
+        if (slab == SLAB_NONE) {
+            if (arena.prewarm != 0 && arena.next > window.first_superslab) {
+                to_prewarm = arena.prewarm;
+                arena.prewarm = 0;
+            }
+            used = map_one(mask32(slabs));
+            if (used < window.superslab_max) {
+                slab = used * SUPERSLAB_SLABS;
+                *zeroed = true;
+            }
+        }
+        lock_release(&arena.lock);
+        if (UNLIKELY(to_prewarm != 0))
+            prewarm(to_prewarm);
+    }
+    if (slab != SLAB_NONE && hint != NULL)
+        *hint = used;
+    return slab;
+}
+
+/* The slabs of SuperSlab number i (0-based) of a wide run. */
+static uint32_t wide_mask(uint32_t slabs, uint32_t i)
+{
+    return mask32(slabs - i * SUPERSLAB_SLABS);
+}
+
+/* Could SuperSlab i of the run lie here? A hint only: nothing is claimed yet. */
+static bool wide_fits(uint32_t superslab, uint32_t mask)
+{
+    const struct superslab *s = &superslab_table[superslab];
+    switch (load_relaxed(&s->state)) {
+    case SUPERSLAB_ABSENT:
+        return true;
+    case SUPERSLAB_MAPPED:
+        return (load_relaxed(&s->free_mask) & mask) == mask;
+    default:
+        return false;
+    }
+}
+
+static void wide_release(uint32_t start, uint32_t count, uint32_t slabs)
+{
+    for (uint32_t i = 0; i < count; i++)
+        arena_release_in(start + i, wide_mask(slabs, i));
+}
+
+/* Under the lock. Claims mapped SuperSlabs and maps absent ones, left to right. */
+static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t slabs, bool *zeroed)
+{
+    *zeroed = true;
+    for (uint32_t i = 0; i < count;) {
+        if (load_relaxed(&superslab_table[start + i].state) == SUPERSLAB_MAPPED) {
+            bool clean;
+            if (!superslab_claim_exact(&superslab_table[start + i], wide_mask(slabs, i), &clean)) {
+                wide_release(start, i, slabs);
+                return OS_MAP_OCCUPIED;
+            }
+            *zeroed &= clean;
+            i++;
+            continue;
+        }
+        uint32_t end = i;
+        while (end < count && load_relaxed(&superslab_table[start + end].state) == SUPERSLAB_ABSENT)
+            end++;
+        enum os_map_result result = map_superslabs(start + i, start + end, wide_mask(slabs, end - 1));
+        if (result != OS_MAP_OK) {
+            wide_release(start, i, slabs);
+            return result;
+        }
+        i = end;
+    }
+    return OS_MAP_OK;
+}
+
+static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
+{
+    uint32_t count = (slabs + SUPERSLAB_SLABS - 1) / SUPERSLAB_SLABS;
+    uint32_t step = alignment > SUPERSLAB_SLABS ? alignment / SUPERSLAB_SLABS : 1;
+    uint32_t found = SLAB_NONE;
+    /* Alignment is of addresses: the window's base counts. */
+    uint32_t base_number = (uint32_t)((window.base >> SUPERSLAB_SHIFT) & (step - 1));
+    lock_acquire(&arena.lock);
+    uint32_t start = window.first_superslab;
+    for (;;) {
+        start = (uint32_t)align_up(start + base_number, step) - base_number;
+        if (start >= window.superslab_max || count > window.superslab_max - start)
+            break;
+        if (start + count > arena.next && !window_grow(start + count - 1))
+            break;
+        uint32_t good = 0;
+        while (good < count && wide_fits(start + good, wide_mask(slabs, good)))
+            good++;
+        if (good < count) {
+            start += good + 1;
+            continue;
+        }
+        if (start + count > arena.next)
+            store_release(&arena.next, start + count);
+        enum os_map_result result = wide_claim(start, count, slabs, zeroed);
+        if (result == OS_MAP_OK) {
+            found = start * SUPERSLAB_SLABS;
+            break;
+        }
+        if (result == OS_MAP_NO_MEMORY)
+            break;
+        start++;
+    }
+    lock_release(&arena.lock);
+    return found;
+}
+
+uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed)
+{
+    if (UNLIKELY(window.base == 0))
+        return SLAB_NONE;
+    if (slabs <= SUPERSLAB_SLABS && alignment_slabs <= SUPERSLAB_SLABS)
+        return alloc_narrow(slabs, alignment_slabs, hint, zeroed);
+    return alloc_wide(slabs, alignment_slabs, zeroed);
+}
+
+void arena_free(uint32_t slab, uint32_t slabs)
+{
+    while (slabs > 0) {
+        uint32_t first = slab % SUPERSLAB_SLABS;
+        uint32_t here = SUPERSLAB_SLABS - first < slabs ? SUPERSLAB_SLABS - first : slabs;
+        arena_release_in(slab / SUPERSLAB_SLABS, mask32(here) << first);
+        slab += here;
+        slabs -= here;
+    }
+}
+
+bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
+{
+    uint32_t at = slab + have;
+    uint32_t left = want - have;
+    *zeroed = true;
+    while (left > 0) {
+        uint32_t superslab = at / SUPERSLAB_SLABS;
+        uint32_t first = at % SUPERSLAB_SLABS;
+        uint32_t here = SUPERSLAB_SLABS - first < left ? SUPERSLAB_SLABS - first : left;
+        uint32_t mask = mask32(here) << first;
+        bool clean = true;
+        bool ok = false;
+        if (superslab < load_acquire(&arena.next) &&
+            load_acquire(&superslab_table[superslab].state) == SUPERSLAB_MAPPED) {
+            ok = superslab_claim_exact(&superslab_table[superslab], mask, &clean);
+        } else if (first == 0) {
+            lock_acquire(&arena.lock);
+            if (superslab < window.superslab_max && superslab <= arena.next && window_grow(superslab) &&
+                load_relaxed(&superslab_table[superslab].state) == SUPERSLAB_ABSENT) {
+                if (superslab == arena.next)
+                    store_release(&arena.next, superslab + 1);
+                ok = map_superslabs(superslab, superslab + 1, mask) == OS_MAP_OK;
+            }
+            lock_release(&arena.lock);
+        }
+        if (!ok) {
+            arena_free(slab + have, at - slab - have);
+            return false;
+        }
+        *zeroed &= clean;
+        at += here;
+        left -= here;
+    }
+    return true;
+}

@@ -1,0 +1,43 @@
+/* Runs of slabs: carving them out of SuperSlabs, mapping SuperSlabs as needed, taking runs back. A run of up to 32
+ * slabs lies inside one SuperSlab; a wider one starts at a SuperSlab and goes on over its neighbours, leaving the rest
+ * of the last one to others. Thread-safe; no heap lock is needed, but one may be held (LOCK_HEAP < LOCK_ARENA). */
+#ifndef HAKMEM_ARENA_ARENA_H
+#define HAKMEM_ARENA_ARENA_H
+
+#include "arena/window.h"
+#include "base/lock.h"
+
+#define SLAB_NONE 0u
+
+/* Claims `slabs` neighbouring slabs, aligned to `alignment_slabs` (a power of two). *hint is the SuperSlab tried
+ * first, and the one used last; NULL: no preference. *zeroed: the whole run reads as zero. Returns the first slab, or
+ * SLAB_NONE when the window or memory is exhausted. */
+uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed);
+/* The run's map words are zero already. Its pages stay until they decay. */
+void arena_free(uint32_t slab, uint32_t slabs);
+/* Claims the slabs [slab + have, slab + want) as well. All or nothing. */
+bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed);
+
+/* How many SuperSlabs to map and fault in once a second one is needed. At start only. */
+void arena_set_prewarm(uint32_t superslabs);
+
+/* One step of giving memory back, every tick: pages of slabs that stayed free for decay_ms..2*decay_ms, and
+ * SuperSlabs that stayed empty as long; of empty SuperSlabs only `retain` may wait (UINT32_MAX: all), the others go at
+ * once, and one is always kept mapped. Called by one thread at a time. */
+void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
+/* Gives back every free page and every empty SuperSlab now. Returns bytes given back. */
+size_t arena_purge_all(void);
+
+struct arena_totals {
+    uint64_t mapped_bytes;         /* SuperSlabs mapped */
+    uint64_t free_dirty_bytes;     /* free, but still holding pages */
+    uint64_t free_clean_bytes;     /* free, no pages behind it */
+    uint64_t purged_bytes;         /* given back over the life of the process */
+    uint64_t superslabs_mapped;    /* over the life of the process */
+    uint64_t superslabs_released;
+};
+void arena_read_totals(struct arena_totals *totals);
+
+struct lock *arena_lock(void);
+
+#endif

@@ -1,0 +1,56 @@
+#include "arena/superslab.h"
+
+#include "base/check.h"
+
+struct superslab *superslab_table;
+
+/* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. */
+static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
+{
+    uint32_t dirty = load_relaxed(&s->dirty_mask);
+    *clean = (dirty & slabs) == 0;
+    if ((dirty & slabs) != slabs)
+        fetch_or_relaxed(&s->dirty_mask, slabs);
+    if (load_relaxed(&s->idle_mask) & slabs)
+        fetch_and_relaxed(&s->idle_mask, ~slabs);
+    if (UNLIKELY(load_relaxed(&s->prewarmed)))
+        store_relaxed(&s->prewarmed, 0);
+}
+
+int superslab_claim(struct superslab *s, unsigned count, unsigned alignment, bool *clean)
+{
+    /* Bit i of the pattern: slab i is a multiple of the alignment. */
+    static const uint32_t aligned_starts[6] = { 0xffffffffu, 0x55555555u, 0x11111111u, 0x01010101u, 0x00010001u, 1u };
+    uint32_t starts = aligned_starts[lowest_bit(alignment)];
+    uint32_t free_mask = load_relaxed(&s->free_mask);
+    for (;;) {
+        uint32_t candidates = runs_of(free_mask, count) & starts;
+        if (candidates == 0)
+            return -1;
+        unsigned first = lowest_bit(candidates);
+        uint32_t slabs = mask32(count) << first;
+        /* acquire: what the releasing thread did to these slabs is behind us */
+        if (cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs)) {
+            note_claimed(s, slabs, clean);
+            return (int)first;
+        }
+    }
+}
+
+bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean)
+{
+    uint32_t free_mask = load_relaxed(&s->free_mask);
+    do {
+        if ((free_mask & slabs) != slabs)
+            return false;
+    } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs));
+    note_claimed(s, slabs, clean);
+    return true;
+}
+
+uint32_t superslab_release(struct superslab *s, uint32_t slabs)
+{
+    uint32_t before = fetch_or_release(&s->free_mask, slabs);
+    CHECK((before & slabs) == 0, "internal error: slab released twice", s);
+    return before;
+}

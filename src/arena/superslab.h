@@ -1,0 +1,40 @@
+/* SuperSlabs: 2 MiB of the window each, 32 slabs, with the state of every slab as bits of 32-bit masks. Runs inside
+ * one SuperSlab are claimed and released without a lock. */
+#ifndef HAKMEM_ARENA_SUPERSLAB_H
+#define HAKMEM_ARENA_SUPERSLAB_H
+
+#include "arena/window.h"
+
+enum superslab_state {
+    SUPERSLAB_ABSENT, /* nothing mapped here */
+    SUPERSLAB_MAPPED,
+    SUPERSLAB_FOREIGN, /* somebody else's mapping stands in this slot */
+};
+
+/* Valid when zero (absent, nothing free). */
+struct superslab {
+    uint32_t free_mask;  /* atomic; 1 = nobody's. Claim: CAS acquire. Release: fetch_or release */
+    uint32_t dirty_mask; /* atomic relaxed; 0 = reads as zero. Written by whoever has the slab claimed */
+    uint32_t idle_mask;  /* atomic relaxed; free and dirty at the last purge pass. Claims clear it, passes set it */
+    uint32_t state;      /* atomic; enum superslab_state; written under LOCK_ARENA, release; read relaxed as a hint */
+    uint32_t prewarmed;  /* atomic relaxed; 1: faulted in ahead of use, not to be given back before that use */
+    uint32_t reserved[3];
+};
+_Static_assert(sizeof(struct superslab) == 32, "one byte per slab: window_grow counts on a whole stride");
+
+extern struct superslab *superslab_table; /* by SuperSlab index; set once by window_start */
+
+FAST struct superslab *superslab_of_slab(uint32_t slab)
+{
+    return &superslab_table[slab / SUPERSLAB_SLABS];
+}
+
+/* Claims `count` (1..32) neighbouring slabs, aligned to `alignment` slabs (a power of two, 1..32), lowest first.
+ * Returns the first slab's number inside the SuperSlab, or -1. *clean: they all read as zero. Lock-free. */
+int superslab_claim(struct superslab *s, unsigned count, unsigned alignment, bool *clean);
+/* Claims exactly these slabs, or none. */
+bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean);
+/* Returns the slabs that were free before. */
+uint32_t superslab_release(struct superslab *s, uint32_t slabs);
+
+#endif

@@ -1,0 +1,117 @@
+#include "arena/window.h"
+
+#include "arena/superslab.h"
+#include "base/check.h"
+#include "os/os.h"
+
+enum {
+    GROW_SUPERSLABS = 32, /* metadata comes in steps of 64 MiB of heap: 1.2 MiB of addresses, touched as used */
+    BASE_TRIES = 16,
+};
+
+struct window window;
+
+/* Bytes of metadata at the window's end, per slab and per SuperSlab. */
+static size_t metadata_bytes(uint64_t slab_count)
+{
+    return slab_count * (SLAB_RECORD_BYTES + REMOTE_RECORD_BYTES + 2 * BITMAP_BYTES) +
+           slab_count / SUPERSLAB_SLABS * sizeof(struct superslab);
+}
+
+/* One growing array: maps the part that covers slab indexes [from, to). Pages are mapped whole, so a part that shares
+ * its first page with the part before it starts at the next page. */
+static bool grow_array(char *array, size_t stride, uint64_t from, uint64_t to)
+{
+    size_t page = os_page_bytes();
+    uintptr_t start = align_up((uintptr_t)array + from * stride, page);
+    uintptr_t end = align_up((uintptr_t)array + to * stride, page);
+    if (start >= end)
+        return true;
+    if (os_map_at(start, end - start) != OS_MAP_OK)
+        return false;
+    os_no_huge_pages((void *)start, end - start);
+    return true;
+}
+
+struct growing_array {
+    char *start;
+    size_t stride;
+};
+
+bool window_grow(uint32_t superslab)
+{
+    if (superslab >= window.superslab_max)
+        return false;
+    uint64_t from = load_relaxed(&window.limit);
+    uint64_t to = align_up((uint64_t)superslab + 1, GROW_SUPERSLABS);
+    if (to > window.superslab_max)
+        to = window.superslab_max;
+    to *= SUPERSLAB_SLABS;
+    if (to <= from)
+        return true;
+    /* superslabs: a stride per slab, so that all arrays are counted alike */
+    const struct growing_array arrays[] = {
+        { (char *)window.base, sizeof(uint32_t) },
+        { window.slabs, SLAB_RECORD_BYTES },
+        { window.remotes, REMOTE_RECORD_BYTES },
+        { window.free_bitmaps, BITMAP_BYTES },
+        { window.remote_bitmaps, BITMAP_BYTES },
+        { (char *)superslab_table, sizeof(struct superslab) / SUPERSLAB_SLABS },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) {
+        if (grow_array(arrays[i].start, arrays[i].stride, from, to))
+            continue;
+        while (i-- > 0) { /* give back what this step mapped, so that the next try finds it vacant */
+            size_t page = os_page_bytes();
+            uintptr_t start = align_up((uintptr_t)arrays[i].start + from * arrays[i].stride, page);
+            uintptr_t end = align_up((uintptr_t)arrays[i].start + to * arrays[i].stride, page);
+            if (start < end)
+                os_unmap((void *)start, end - start);
+        }
+        return false;
+    }
+    store_release(&window.limit, to);
+    return true;
+}
+
+static bool window_try(uintptr_t base, size_t bytes)
+{
+    uint64_t slab_count = bytes >> SLAB_SHIFT;
+    size_t metadata = align_up(metadata_bytes(slab_count), SUPERSLAB_BYTES);
+    char *at = (char *)base + bytes - metadata;
+    window.slabs = at;
+    at += slab_count * SLAB_RECORD_BYTES;
+    window.remotes = at;
+    at += slab_count * REMOTE_RECORD_BYTES;
+    window.free_bitmaps = at;
+    at += slab_count * BITMAP_BYTES;
+    window.remote_bitmaps = at;
+    at += slab_count * BITMAP_BYTES;
+    superslab_table = (struct superslab *)at;
+
+    window.base = base;
+    window.first_superslab = (uint32_t)(align_up(slab_count * sizeof(uint32_t), SUPERSLAB_BYTES) >> SUPERSLAB_SHIFT);
+    window.superslab_max = (uint32_t)((bytes - metadata) >> SUPERSLAB_SHIFT);
+    if (window_grow(window.first_superslab))
+        return true;
+    window.base = 0;
+    return false;
+}
+
+bool window_start(void)
+{
+    unsigned bits = os_address_bits();
+    /* A 32nd of the address space: 1 TiB at 47 bits... less where addresses are narrow, or where a try fails. */
+    size_t bytes = (size_t)1 << (bits >= 45 ? 40 : bits - 5);
+    for (unsigned attempt = 0; attempt < BASE_TRIES; attempt++) {
+        uintptr_t space = (uintptr_t)1 << bits;
+        /* The middle half of the address space: away from the program, its break, and the kernel's own choices. */
+        uintptr_t slots = space / 2 / SUPERSLAB_BYTES - bytes / SUPERSLAB_BYTES;
+        uintptr_t base = space / 4 + (uintptr_t)(os_random() % slots) * SUPERSLAB_BYTES;
+        if (window_try(base, bytes))
+            return true;
+        if (attempt % 4 == 3)
+            bytes /= 4;
+    }
+    return false;
+}

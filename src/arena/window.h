@@ -1,0 +1,79 @@
+/* The window: a range of addresses, random per process, in which every SuperSlab lies. It is a range and not a
+ * reservation: memory is mapped in it piece by piece, so virtual size and RLIMIT_AS stay honest.
+ *
+ *   base                                                                                  base + bytes
+ *   | slab map | SuperSlab 32.. | ... grows up ...                     | records, bitmaps, grow up |
+ *   |  u32 per |  2 MiB each    |                                      | (window.slabs .. )        |
+ *   |  64 KiB  |                |                                      |                           |
+ *
+ * Glossary: a slab is 64 KiB and is named by its index, (address - base) >> 16; a SuperSlab is 32 slabs; slab index 0
+ * lies in the map and so never names a slab: 0 is "none".
+ *
+ * The slab map says for each slab who owns it. One word:
+ *
+ *   owner << 12 | bin * 16      a slab of a heap; owner >= 1
+ *           0   | MAP_LARGE     first slab of a large block
+ *           0   | MAP_TAIL      its other slabs
+ *           0                   nothing handed out
+ *
+ * Invariant: slab map, slab records and bitmaps are mapped for every index below `limit`; they are valid when zero
+ * and never unmapped. */
+#ifndef HAKMEM_ARENA_WINDOW_H
+#define HAKMEM_ARENA_WINDOW_H
+
+#include "base/atomic.h"
+#include "base/attr.h"
+#include "base/bits.h"
+
+#define SLAB_SHIFT 16u
+#define SLAB_BYTES ((size_t)1 << SLAB_SHIFT)
+#define SUPERSLAB_SHIFT 21u
+#define SUPERSLAB_BYTES ((size_t)1 << SUPERSLAB_SHIFT)
+#define SUPERSLAB_SLABS 32u
+
+#define MAP_OWNER_SHIFT 12u
+#define MAP_OWNER_MAX ((1u << 20) - 1)
+#define MAP_LARGE 0x010u
+#define MAP_TAIL 0x020u
+
+#define SLAB_RECORD_BYTES 128u
+#define REMOTE_RECORD_BYTES 64u
+#define BITMAP_BYTES 512u /* one bit per 16-byte block of a slab */
+
+struct window {
+    uintptr_t base;      /* written once at start; 0: no window could be had, everything is a huge mapping */
+    uint32_t first_superslab;
+    uint32_t superslab_max; /* index past the last SuperSlab */
+    char *slabs;         /* SLAB_RECORD_BYTES per slab index */
+    char *remotes;       /* REMOTE_RECORD_BYTES per slab index */
+    char *free_bitmaps;  /* BITMAP_BYTES per slab index, for bins of small blocks only */
+    char *remote_bitmaps;
+    uint64_t limit;      /* atomic; slab indexes below are backed by metadata. Rises only: release store under
+                            LOCK_ARENA, acquire load */
+};
+
+extern struct window window;
+
+/* Picks the base. False: none could be had. At start, before a second thread exists. */
+bool window_start(void);
+/* Raises the limit so that SuperSlab `superslab` is backed by metadata. Under LOCK_ARENA. False: no memory, or the
+ * window is full or blocked. */
+bool window_grow(uint32_t superslab);
+
+FAST uint32_t *window_word(uint32_t slab)
+{
+    return (uint32_t *)window.base + slab;
+}
+
+FAST void *window_slab_address(uint32_t slab)
+{
+    return (void *)(window.base + ((uintptr_t)slab << SLAB_SHIFT));
+}
+
+/* The slab index of an address; >= limit when the address is not in the window (also for NULL). */
+FAST uint64_t window_slab_index(const void *address)
+{
+    return ((uintptr_t)address - window.base) >> SLAB_SHIFT;
+}
+
+#endif

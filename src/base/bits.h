@@ -1,0 +1,56 @@
+/* Bit and alignment arithmetic. Alignments are powers of two throughout. */
+#ifndef HAKMEM_BASE_BITS_H
+#define HAKMEM_BASE_BITS_H
+
+#include "base/attr.h"
+
+#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+FAST uint64_t align_up(uint64_t value, uint64_t alignment)
+{
+    return (value + alignment - 1) & ~(alignment - 1);
+}
+
+FAST uint64_t align_down(uint64_t value, uint64_t alignment)
+{
+    return value & ~(alignment - 1);
+}
+
+FAST bool is_power_of_two(uint64_t value)
+{
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+FAST unsigned lowest_bit(uint64_t word) /* word != 0 */
+{
+    return (unsigned)__builtin_ctzll(word);
+}
+
+FAST unsigned highest_bit(uint64_t word) /* word != 0 */
+{
+    return 63u - (unsigned)__builtin_clzll(word);
+}
+
+FAST unsigned count_bits(uint64_t word)
+{
+    return (unsigned)__builtin_popcountll(word);
+}
+
+FAST uint32_t mask32(unsigned count) /* the lowest count bits, 0..32 */
+{
+    return count >= 32 ? UINT32_MAX : (1u << count) - 1u;
+}
+
+/* Where count consecutive ones begin: a set bit at i says that bits i..i+count-1 of mask are all set. Doubling steps. */
+FAST uint32_t runs_of(uint32_t mask, unsigned count)
+{
+    unsigned have = 1;
+    while (have < count && mask != 0) {
+        unsigned step = have < count - have ? have : count - have;
+        mask &= mask >> step;
+        have += step;
+    }
+    return mask;
+}
+
+#endif

@@ -1,0 +1,83 @@
+#include "base/lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/check.h"
+
+/* The address of this thread-local names the thread; it is the same in a forked child. In debug builds its value
+ * is the set of ranks held. */
+THREAD_LOCAL uint32_t lock_ranks_held;
+
+/* The thread between lock_fork_begin and lock_fork_end, by the address of its lock_ranks_held; NULL: none.
+ * Atomic relaxed: only its own thread compares equal, and that thread wrote it. */
+static uint32_t *lock_forking_thread;
+
+static void lock_futex(uint32_t *word, int operation, uint32_t value)
+{
+    int saved = errno;
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    errno = saved;
+}
+
+/* Three-state futex mutex after Ulrich Drepper, "Futexes Are Tricky" (mutex3), with a short spin: critical sections
+ * are a few hundred nanoseconds unless they meet the kernel. */
+SLOW void lock_acquire_contended(struct lock *l)
+{
+    for (int spin = 0; spin < 64; spin++) {
+        uint32_t expected = 0;
+        if (load_relaxed(&l->word) == 0 && cas_weak_acquire(&l->word, &expected, 1))
+            return;
+        cpu_relax();
+    }
+    while (exchange_acquire(&l->word, 2) != 0)
+        lock_futex(&l->word, FUTEX_WAIT, 2);
+}
+
+SLOW void lock_release_contended(struct lock *l)
+{
+    lock_futex(&l->word, FUTEX_WAKE, 1);
+}
+
+bool lock_is_open_for_fork(const struct lock *l)
+{
+    return load_relaxed(&l->forking) != 0 && load_relaxed(&lock_forking_thread) == &lock_ranks_held;
+}
+
+#ifdef HAKMEM_DEBUG_CHECKS
+void lock_note_acquired(const struct lock *l, bool tried)
+{
+    if (!tried)
+        CHECK((lock_ranks_held >> l->rank) == 0, "internal error: locks taken out of order", l);
+    lock_ranks_held |= 1u << l->rank;
+}
+
+void lock_note_released(const struct lock *l)
+{
+    lock_ranks_held &= ~(1u << l->rank);
+}
+#endif
+
+void lock_fork_take(struct lock *l)
+{
+    lock_acquire(l);
+    store_relaxed(&l->forking, 1);
+}
+
+void lock_fork_begin(void)
+{
+    store_relaxed(&lock_forking_thread, &lock_ranks_held);
+}
+
+void lock_fork_end(void)
+{
+    store_relaxed(&lock_forking_thread, NULL);
+}
+
+void lock_fork_give(struct lock *l)
+{
+    store_relaxed(&l->forking, 0);
+    lock_release(l);
+}

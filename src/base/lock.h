@@ -1,0 +1,87 @@
+/* Ranked futex locks. A thread takes locks in rising rank only; another thread's heap lock is only ever tried.
+ * Debug builds check the order. No lock is held across a call out of the library.
+ *
+ * Around fork() the forking thread holds the locks that must be consistent in the child (lock_fork_take). Other
+ * libraries' fork handlers run in that thread meanwhile and may call malloc: for that thread alone those locks are
+ * open (acquire and release do nothing), for every other thread they are held. */
+#ifndef HAKMEM_BASE_LOCK_H
+#define HAKMEM_BASE_LOCK_H
+
+#include "base/atomic.h"
+#include "base/attr.h"
+
+enum lock_rank {
+    LOCK_LIFECYCLE, /* process start, thread registration */
+    LOCK_TICK,      /* one thread at a time runs the periodic work; only ever tried */
+    LOCK_PARKED,    /* the list of heaps without a thread */
+    LOCK_HEAP,      /* one heap's slab state; a second one only by try */
+    LOCK_LARGE,     /* the table of huge mappings */
+    LOCK_ARENA,     /* SuperSlab slots coming and going, growth of the window */
+    LOCK_META,      /* metadata memory */
+    LOCK_RANK_COUNT
+};
+
+struct lock {
+    uint32_t word;    /* atomic; 0 free, 1 held, 2 held and somebody may be waiting. CAS acquire, exchange release */
+    uint32_t forking; /* atomic relaxed; 1 while a forking thread holds it across fork(); written by that thread */
+    enum lock_rank rank;
+};
+
+#define LOCK_INIT(r) { .word = 0, .forking = 0, .rank = (r) }
+
+SLOW void lock_acquire_contended(struct lock *l);
+SLOW void lock_release_contended(struct lock *l);
+/* The calling thread holds l across a fork in progress. */
+bool lock_is_open_for_fork(const struct lock *l);
+
+#ifdef HAKMEM_DEBUG_CHECKS
+void lock_note_acquired(const struct lock *l, bool tried);
+void lock_note_released(const struct lock *l);
+#else
+#define lock_note_acquired(l, tried) ((void)0)
+#define lock_note_released(l) ((void)0)
+#endif
+
+FAST void lock_init(struct lock *l, enum lock_rank rank)
+{
+    store_relaxed(&l->word, 0);
+    store_relaxed(&l->forking, 0);
+    l->rank = rank;
+}
+
+FAST void lock_acquire(struct lock *l)
+{
+    uint32_t expected = 0;
+    if (UNLIKELY(!cas_strong_acquire(&l->word, &expected, 1))) {
+        if (lock_is_open_for_fork(l))
+            return;
+        lock_acquire_contended(l);
+    }
+    lock_note_acquired(l, false);
+}
+
+FAST bool lock_try(struct lock *l)
+{
+    uint32_t expected = 0;
+    if (!cas_strong_acquire(&l->word, &expected, 1))
+        return lock_is_open_for_fork(l);
+    lock_note_acquired(l, true);
+    return true;
+}
+
+FAST void lock_release(struct lock *l)
+{
+    if (UNLIKELY(load_relaxed(&l->forking)) && lock_is_open_for_fork(l))
+        return;
+    lock_note_released(l);
+    if (UNLIKELY(exchange_release(&l->word, 0) == 2))
+        lock_release_contended(l);
+}
+
+/* fork: take before (in rank order, then lock_fork_begin), give back after in both processes (lock_fork_end first). */
+void lock_fork_take(struct lock *l);
+void lock_fork_begin(void);
+void lock_fork_end(void);
+void lock_fork_give(struct lock *l);
+
+#endif

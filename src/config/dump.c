@@ -1,0 +1,119 @@
+#include "config/dump.h"
+
+static void put_ppm(struct fmt *out, uint64_t ppm)
+{
+    unsigned decimals = RATIO_DECIMALS;
+    uint64_t one = RATIO_ONE_PPM;
+    for (; decimals > 0 && ppm % 10 == 0; decimals--) { /* without the zeros at its end */
+        ppm /= 10;
+        one /= 10;
+    }
+    fmt_put_ratio(out, ppm, one, decimals);
+}
+
+void dump_value(struct fmt *out, const struct knob *knob, uint64_t value)
+{
+    switch ((enum knob_type)knob->type) {
+    case KNOB_TYPE_BOOL:
+    case KNOB_TYPE_UINT:
+    case KNOB_TYPE_BYTES:
+        fmt_put(out, "%llu", (unsigned long long)value);
+        return;
+    case KNOB_TYPE_RATIO:
+        put_ppm(out, value);
+        return;
+    case KNOB_TYPE_WORD:
+        fmt_put(out, "%s", knob->words[value]);
+        return;
+    case KNOB_TYPE_OVERRIDE:
+        return;
+    }
+}
+
+void dump_range(struct fmt *out, const struct knob *knob)
+{
+    switch ((enum knob_type)knob->type) {
+    case KNOB_TYPE_BOOL:
+        fmt_put(out, "0 or 1");
+        return;
+    case KNOB_TYPE_UINT:
+    case KNOB_TYPE_BYTES:
+    case KNOB_TYPE_RATIO:
+        dump_value(out, knob, knob->min);
+        fmt_put(out, "..");
+        dump_value(out, knob, knob->max);
+        fmt_put(out, "%s%s", knob->unit[0] != '\0' ? " " : "", knob->unit);
+        return;
+    case KNOB_TYPE_WORD:
+        for (uint64_t i = knob->min; i <= knob->max; i++)
+            fmt_put(out, "%s%s", i > knob->min ? ", " : "", knob->words[i]);
+        return;
+    case KNOB_TYPE_OVERRIDE:
+        fmt_put(out, "Ck:cap[:refill] or Ck.size:cap[:refill], cap %llu..%llu, refill 1..cap",
+                (unsigned long long)knob->min, (unsigned long long)knob->max);
+        return;
+    }
+}
+
+/* Whether one item Ck:cap:refill says everything that the user set in the class. */
+static bool class_is_uniform(const struct config *config, uint32_t first, uint32_t bin_count)
+{
+    for (uint32_t bin = first; bin < first + bin_count; bin++) {
+        if (!config->bin_cap_is_user[bin] || config->bin_cap[bin] != config->bin_cap[first] ||
+            config->bin_refill[bin] != config->bin_refill[first])
+            return false;
+    }
+    return true;
+}
+
+void dump_override(struct fmt *out, const struct config *config)
+{
+    const char *separator = "";
+    for (uint32_t class_index = 0; class_index < TINY_CLASS_COUNT; class_index++) {
+        const uint32_t first = tiny_class_first_bin(class_index);
+        const uint32_t bin_count = tiny_class_bin_count(class_index);
+        if (class_is_uniform(config, first, bin_count)) {
+            fmt_put(out, "%sC%u:%u:%u", separator, class_index, config->bin_cap[first], config->bin_refill[first]);
+            separator = ",";
+            continue;
+        }
+        for (uint32_t bin = first; bin < first + bin_count; bin++) {
+            if (!config->bin_cap_is_user[bin])
+                continue;
+            fmt_put(out, "%sC%u.%u:%u:%u", separator, class_index, tiny_bin_bytes(bin), config->bin_cap[bin],
+                    config->bin_refill[bin]);
+            separator = ",";
+        }
+    }
+}
+
+void dump_origin(struct fmt *out, const struct config *config, enum config_origin origin)
+{
+    switch (origin) {
+    case ORIGIN_DEFAULT:
+        fmt_put(out, "default");
+        return;
+    case ORIGIN_PROFILE:
+        fmt_put(out, "profile %s", profile_words[config->profile]);
+        return;
+    case ORIGIN_ENVIRONMENT:
+        fmt_put(out, "environment");
+        return;
+    }
+}
+
+void dump_config(struct fmt *out, const struct config *config)
+{
+    for (size_t i = 0; i < KNOB_COUNT; i++) {
+        const struct knob *knob = &knob_table[i];
+        fmt_put(out, "%s=", knob->name);
+        if (knob->type == KNOB_TYPE_OVERRIDE)
+            dump_override(out, config);
+        else
+            dump_value(out, knob, knob_load(knob, config));
+        fmt_put(out, "  # ");
+        dump_origin(out, config, config->origin[i]);
+        fmt_put(out, "\n");
+        fmt_flush(out);
+    }
+}

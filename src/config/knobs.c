@@ -1,0 +1,80 @@
+#include "config/knobs.h"
+
+#include <string.h>
+
+#include "config/config.h"
+
+const char *const profile_words[] = {
+    [PROFILE_NONE] = "",
+    [PROFILE_DEFAULT] = "default",
+    [PROFILE_BALANCED] = "balanced",
+    [PROFILE_ADAPTIVE] = "adaptive",
+    [PROFILE_TIGHT] = "tight",
+};
+
+static const char *const preset_words[] = {
+    [TINY_PRESET_DEFAULT] = "default",
+    [TINY_PRESET_ULTRA_TIGHT] = "ultra_tight",
+};
+
+#define TYPE_BOOL .type = KNOB_TYPE_BOOL
+#define TYPE_UINT .type = KNOB_TYPE_UINT
+#define TYPE_BYTES .type = KNOB_TYPE_BYTES
+#define TYPE_RATIO .type = KNOB_TYPE_RATIO
+#define TYPE_PROFILE .type = KNOB_TYPE_WORD, .words = profile_words
+#define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = preset_words
+#define TYPE_OVERRIDE .type = KNOB_TYPE_OVERRIDE
+#define BY_PROFILE(b, a, t) .in_profiles = true, .balanced = (b), .adaptive = (a), .tight = (t)
+#define NO_PROFILE .in_profiles = false
+
+const struct knob knob_table[KNOB_COUNT] = {
+#define KNOB(id, field, type_name, unit_text, min_value, max_value, fallback_value, profiles, status, help) \
+    [KNOB_##id] = {.name = KNOB_PREFIX #id,                                                                  \
+                   .unit = (unit_text),                                                                      \
+                   .min = (min_value),                                                                       \
+                   .max = (max_value),                                                                       \
+                   .fallback = (fallback_value),                                                             \
+                   .offset = offsetof(struct config, field),                                                 \
+                   TYPE_##type_name,                                                                         \
+                   profiles},
+#include "config/knobs.def"
+};
+
+const struct knob *knob_find(const char *name, size_t length)
+{
+    for (size_t i = 0; i < KNOB_COUNT; i++) {
+        const char *known = knob_table[i].name;
+        if (strlen(known) == length && memcmp(known, name, length) == 0)
+            return &knob_table[i];
+    }
+    return NULL;
+}
+
+uint64_t knob_load(const struct knob *knob, const struct config *config)
+{
+    const void *field = (const char *)config + knob->offset;
+    switch (knob->type) {
+    case KNOB_TYPE_BOOL:
+        return *(const bool *)field;
+    case KNOB_TYPE_BYTES:
+        return *(const uint64_t *)field;
+    default:
+        return *(const uint32_t *)field;
+    }
+}
+
+void knob_store(const struct knob *knob, struct config *config, uint64_t value)
+{
+    void *field = (char *)config + knob->offset;
+    switch (knob->type) {
+    case KNOB_TYPE_BOOL:
+        *(bool *)field = value != 0;
+        return;
+    case KNOB_TYPE_BYTES:
+        *(uint64_t *)field = value;
+        return;
+    default:
+        *(uint32_t *)field = (uint32_t)value;
+        return;
+    }
+}

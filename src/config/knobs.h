@@ -1,0 +1,59 @@
+/* The knob table as data: one row per HAKMEM_ variable, in the order of knobs.def. */
+#ifndef HAKMEM_CONFIG_KNOBS_H
+#define HAKMEM_CONFIG_KNOBS_H
+
+#include "base/attr.h"
+
+struct config;
+
+enum knob_id {
+#define KNOB(id, ...) KNOB_##id,
+#include "config/knobs.def"
+    KNOB_COUNT
+};
+
+enum knob_type {
+    KNOB_TYPE_BOOL,
+    KNOB_TYPE_UINT,
+    KNOB_TYPE_BYTES,
+    KNOB_TYPE_RATIO, /* held in parts per million */
+    KNOB_TYPE_WORD,  /* held as the index in `words` */
+    KNOB_TYPE_OVERRIDE,
+};
+
+enum { RATIO_ONE_PPM = 1000000, RATIO_DECIMALS = 6 };
+
+enum profile { PROFILE_NONE, PROFILE_DEFAULT, PROFILE_BALANCED, PROFILE_ADAPTIVE, PROFILE_TIGHT };
+
+enum tiny_preset { TINY_PRESET_DEFAULT, TINY_PRESET_ULTRA_TIGHT };
+
+#define KNOB_PREFIX "HAKMEM_"
+
+struct knob {
+    const char *name; /* with the prefix */
+    const char *unit; /* "" where there is none */
+    uint64_t min;     /* inclusive */
+    uint64_t max;
+    uint64_t fallback; /* the default */
+    uint64_t balanced; /* the three profiles that differ from the default; meaningless unless in_profiles */
+    uint64_t adaptive;
+    uint64_t tight;
+    const char *const *words; /* KNOB_TYPE_WORD only */
+    uint16_t offset;          /* of the field in struct config */
+    uint8_t type;             /* enum knob_type */
+    bool in_profiles;         /* every profile gives it a value; otherwise none does */
+};
+
+extern const struct knob knob_table[KNOB_COUNT];
+
+/* The words of HAKMEM_PROFILE, by enum profile; that of PROFILE_NONE is empty. */
+extern const char *const profile_words[];
+
+/* The row whose name is the first `length` bytes of `name`; NULL where there is none. */
+const struct knob *knob_find(const char *name, size_t length);
+
+/* A knob's value in a config. An override list has no single value: not for KNOB_TYPE_OVERRIDE. */
+uint64_t knob_load(const struct knob *knob, const struct config *config);
+void knob_store(const struct knob *knob, struct config *config, uint64_t value);
+
+#endif

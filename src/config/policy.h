@@ -1,0 +1,37 @@
+/* The live policy: numbers that the layers obey at their next slow path and that learning may change while the process
+ * runs. It starts out as the configuration says. A leaf: every layer above os may include it.
+ *
+ * Writers: policy_start before any other thread exists, then only the learners. Readers: slow paths of any thread.
+ * Every word is touched by relaxed atomics (base/atomic.h) and stands for itself: a reader must not conclude from one
+ * word what another holds, and a value that is one decision old does no harm. */
+#ifndef HAKMEM_CONFIG_POLICY_H
+#define HAKMEM_CONFIG_POLICY_H
+
+#include "config/classes.h"
+#include "config/config.h"
+
+/* retained_superslabs: every empty SuperSlab may wait for its decay. */
+#define RETAIN_ALL_SUPERSLABS UINT32_MAX
+
+struct policy {
+    /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
+    uint64_t thread_cache_bytes;
+    /* Age in ms at which freed pages go back to the system. Read by arena and large. */
+    uint32_t decay_ms;
+    /* Empty SuperSlabs that may wait for decay_ms; those beyond go back at the next tick. Never 0: one may stay,
+     * against flapping. Read by arena. */
+    uint32_t retained_superslabs;
+    /* SuperSlabs to be mapped and faulted in once the process allocates. Read by arena. */
+    uint32_t prewarm_superslabs;
+    /* Objects a thread may cache per bin, a ceiling, and blocks a refill moves; 1 <= refill <= cap, which a reader must
+     * see to itself because the two are not read together. Read by tcache. */
+    uint32_t bin_cap[TINY_BIN_COUNT];
+    uint32_t bin_refill[TINY_BIN_COUNT];
+};
+
+extern struct policy policy_live __attribute__((visibility("hidden")));
+
+/* Sets every word from the configuration. */
+void policy_start(const struct config *config);
+
+#endif

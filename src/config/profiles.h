@@ -1,0 +1,13 @@
+/* The built-in profiles and the presets of the tiny classes. */
+#ifndef HAKMEM_CONFIG_PROFILES_H
+#define HAKMEM_CONFIG_PROFILES_H
+
+#include "config/knobs.h"
+
+/* What a knob is worth before the environment speaks: the profile's value where it gives one, else the default. */
+uint64_t profile_value(enum profile profile, const struct knob *knob);
+
+/* Objects per bin that a thread may cache in a class's bins. Precondition: class_index < TINY_CLASS_COUNT. */
+uint32_t preset_cap(enum tiny_preset preset, uint32_t class_index);
+
+#endif

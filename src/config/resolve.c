@@ -1,0 +1,168 @@
+#include "config/resolve.h"
+
+#include <string.h>
+
+#include "config/dump.h"
+#include "config/parse.h"
+#include "config/profiles.h"
+#include "config/suggest.h"
+
+enum { QUOTED_BYTES = 96 };
+
+/* The value given for each knob: NULL where the name did not occur. */
+struct given {
+    const char *text[KNOB_COUNT];
+};
+
+/* Text from the environment, safe to print on one line. */
+static void put_quoted(struct fmt *out, const char *text, size_t length)
+{
+    for (size_t i = 0; i < length && i < QUOTED_BYTES; i++)
+        fmt_put(out, "%c", text[i] >= ' ' && text[i] <= '~' ? text[i] : '?');
+    if (length > QUOTED_BYTES)
+        fmt_put(out, "...");
+}
+
+static void report_unknown(struct config_report *report, const char *name, size_t length)
+{
+    report->problem_count++;
+    struct fmt *out = report->sink;
+    if (!out)
+        return;
+    fmt_put(out, "hakmem: ");
+    put_quoted(out, name, length);
+    fmt_put(out, ": unknown variable; the nearest known one is %s\n", suggest_knob(name, length)->name);
+    fmt_flush(out);
+}
+
+static void put_refused(struct fmt *out, const struct knob *knob, const char *text)
+{
+    fmt_put(out, "hakmem: %s=", knob->name);
+    put_quoted(out, text, strlen(text));
+    fmt_put(out, ": accepted is ");
+    dump_range(out, knob);
+}
+
+/* To be called while *config still holds what is used instead. */
+static void report_refused(struct config_report *report, const struct config *config, const struct knob *knob,
+                           const char *text)
+{
+    report->problem_count++;
+    struct fmt *out = report->sink;
+    if (!out)
+        return;
+    const uint64_t used = knob_load(knob, config);
+    put_refused(out, knob, text);
+    fmt_put(out, "; using ");
+    if (knob->type == KNOB_TYPE_WORD && used < knob->min)
+        fmt_put(out, "none");
+    else
+        dump_value(out, knob, used);
+    fmt_put(out, " (");
+    dump_origin(out, config, config->origin[knob - knob_table]);
+    fmt_put(out, ")\n");
+    fmt_flush(out);
+}
+
+static void report_refused_override(struct config_report *report, const struct knob *knob, const char *text,
+                                    const char *item)
+{
+    report->problem_count++;
+    struct fmt *out = report->sink;
+    if (!out)
+        return;
+    size_t length = 0;
+    while (item[length] != '\0' && item[length] != ',')
+        length++;
+    put_refused(out, knob, text);
+    fmt_put(out, "; the whole value is ignored because of \"");
+    put_quoted(out, item, length);
+    fmt_put(out, "\"\n");
+    fmt_flush(out);
+}
+
+static void collect(struct given *given, char *const *envp, struct config_report *report)
+{
+    for (; *envp; envp++) {
+        const char *entry = *envp;
+        if (strncmp(entry, KNOB_PREFIX, strlen(KNOB_PREFIX)) != 0)
+            continue;
+        size_t length = 0;
+        while (entry[length] != '\0' && entry[length] != '=')
+            length++;
+        if (entry[length] == '\0')
+            continue;
+        const char *text = entry + length + 1;
+        const struct knob *knob = knob_find(entry, length);
+        if (!knob) {
+            if (*text != '\0')
+                report_unknown(report, entry, length);
+        } else if (!given->text[knob - knob_table]) {
+            given->text[knob - knob_table] = text;
+        }
+    }
+}
+
+/* Sets a knob from its profile or default, then from the text given for it, if any. */
+static void resolve_knob(struct config *out, const struct knob *knob, const char *text, struct config_report *report)
+{
+    uint8_t *origin = &out->origin[knob - knob_table];
+    *origin = out->profile != PROFILE_NONE && knob->in_profiles ? ORIGIN_PROFILE : ORIGIN_DEFAULT;
+    knob_store(knob, out, profile_value(out->profile, knob));
+    if (!text || *text == '\0')
+        return;
+    uint64_t value;
+    if (parse_value(knob, text, &value)) {
+        knob_store(knob, out, value);
+        *origin = ORIGIN_ENVIRONMENT;
+    } else {
+        report_refused(report, out, knob, text);
+    }
+}
+
+static uint32_t refill_for(uint32_t cap)
+{
+    uint32_t refill = cap / REFILL_CAP_SHARE;
+    if (refill < REFILL_MIN)
+        refill = REFILL_MIN;
+    return refill < cap ? refill : cap;
+}
+
+static void resolve_bins(struct config *out, const struct knob *knob, const char *text, struct config_report *report)
+{
+    struct class_override override = {0};
+    if (text && *text != '\0') {
+        const char *bad_item;
+        if (parse_override(text, (uint32_t)knob->min, (uint32_t)knob->max, &override, &bad_item))
+            out->origin[knob - knob_table] = ORIGIN_ENVIRONMENT;
+        else
+            report_refused_override(report, knob, text, bad_item);
+    }
+    for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        const bool is_user = override.cap[bin] > 0;
+        const uint32_t cap = is_user ? override.cap[bin] : preset_cap(out->tiny_preset, tiny_bin_class(bin));
+        out->bin_cap_is_user[bin] = is_user;
+        out->bin_cap[bin] = cap;
+        out->bin_refill[bin] = override.refill[bin] > 0 ? override.refill[bin] : refill_for(cap);
+    }
+}
+
+/* The profile is the base of every other knob and the preset that of the bins, so a row may only depend on earlier
+ * ones. */
+_Static_assert(KNOB_PROFILE == 0, "the profile comes first");
+_Static_assert((int)KNOB_TINY_PRESET < (int)KNOB_TINY_TLS_CLASS_OVERRIDE, "the preset comes before the overrides");
+
+void config_resolve(struct config *out, char *const *envp, bool secure, struct config_report *report)
+{
+    struct given given = {0};
+    *out = (struct config){.profile = PROFILE_NONE};
+    if (envp && !secure)
+        collect(&given, envp, report);
+    for (size_t i = 0; i < KNOB_COUNT; i++) {
+        const struct knob *knob = &knob_table[i];
+        if (knob->type == KNOB_TYPE_OVERRIDE)
+            resolve_bins(out, knob, given.text[i], report);
+        else
+            resolve_knob(out, knob, given.text[i], report);
+    }
+}

@@ -1,0 +1,176 @@
+#include "large/huge.h"
+
+#include "base/bits.h"
+#include "base/lock.h"
+#include "large/large.h"
+#include "os/os.h"
+
+struct huge {
+    uintptr_t address; /* 0: vacant */
+    size_t bytes;
+};
+
+/* Open addressing with linear probing, at most half full; deletion closes the gap, so there are no tombstones. */
+static struct {
+    struct lock lock;
+    struct huge *slots;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+    uint64_t bytes;
+} table = { .lock = LOCK_INIT(LOCK_LARGE) };
+
+struct lock *huge_lock(void)
+{
+    return &table.lock;
+}
+
+static size_t home_slot(uintptr_t address)
+{
+    return (size_t)((address >> 12) * 0x9e3779b97f4a7c15u >> 20) & (table.capacity - 1);
+}
+
+/* Under the lock. The block's slot, or capacity. */
+static size_t find(uintptr_t address)
+{
+    if (table.count == 0)
+        return table.capacity;
+    size_t at = home_slot(address);
+    while (table.slots[at].address != address) {
+        if (table.slots[at].address == 0)
+            return table.capacity;
+        at = (at + 1) & (table.capacity - 1);
+    }
+    return at;
+}
+
+/* Under the lock; there is room. */
+static void insert(struct huge entry)
+{
+    size_t at = home_slot(entry.address);
+    while (table.slots[at].address != 0)
+        at = (at + 1) & (table.capacity - 1);
+    table.slots[at] = entry;
+    table.count++;
+    table.bytes += entry.bytes;
+}
+
+static struct huge remove_at(size_t hole)
+{
+    struct huge removed = table.slots[hole];
+    size_t mask = table.capacity - 1;
+    for (size_t at = (hole + 1) & mask; table.slots[at].address != 0; at = (at + 1) & mask) {
+        size_t home = home_slot(table.slots[at].address);
+        if (((at - home) & mask) >= ((at - hole) & mask)) { /* it may stand in the hole: its home is not behind it */
+            table.slots[hole] = table.slots[at];
+            hole = at;
+        }
+    }
+    table.slots[hole].address = 0;
+    table.count--;
+    table.bytes -= removed.bytes;
+    return removed;
+}
+
+/* Under the lock. */
+static bool make_room(void)
+{
+    if ((table.count + 1) * 2 <= table.capacity)
+        return true;
+    size_t old_capacity = table.capacity;
+    struct huge *old = table.slots;
+    size_t page_slots = os_page_bytes() / sizeof(struct huge);
+    size_t capacity = old_capacity == 0 ? page_slots : old_capacity * 2;
+    struct huge *slots = os_map(capacity * sizeof *slots, os_page_bytes());
+    if (slots == NULL)
+        return false;
+    table.slots = slots;
+    table.capacity = capacity;
+    table.count = 0;
+    table.bytes = 0;
+    for (size_t i = 0; i < old_capacity; i++)
+        if (old[i].address != 0)
+            insert(old[i]);
+    if (old != NULL)
+        os_unmap(old, old_capacity * sizeof *old);
+    return true;
+}
+
+void *huge_alloc(size_t bytes, size_t alignment)
+{
+    size_t page = os_page_bytes();
+    if (bytes > (size_t)PTRDIFF_MAX - page)
+        return NULL;
+    struct huge entry = { .bytes = align_up(bytes == 0 ? 1 : bytes, page) };
+    void *block = os_map(entry.bytes, alignment > page ? alignment : page);
+    if (block == NULL)
+        return NULL;
+    entry.address = (uintptr_t)block;
+    lock_acquire(&table.lock);
+    bool ok = make_room();
+    if (ok)
+        insert(entry);
+    lock_release(&table.lock);
+    if (!ok) {
+        os_unmap(block, entry.bytes);
+        return NULL;
+    }
+    return block;
+}
+
+bool huge_free(void *block)
+{
+    struct huge entry = { 0 };
+    lock_acquire(&table.lock);
+    size_t at = find((uintptr_t)block);
+    if (at < table.capacity)
+        entry = remove_at(at);
+    lock_release(&table.lock);
+    if (entry.address == 0)
+        return false;
+    /* Out of mappings the kernel may refuse to split one: the addresses are lost then, the memory is not. */
+    if (!os_unmap(block, entry.bytes))
+        os_purge(block, entry.bytes);
+    return true;
+}
+
+size_t huge_bytes(const void *block)
+{
+    lock_acquire(&table.lock);
+    size_t at = find((uintptr_t)block);
+    size_t bytes = at < table.capacity ? table.slots[at].bytes : 0;
+    lock_release(&table.lock);
+    return bytes;
+}
+
+void *huge_resize(void *block, size_t bytes)
+{
+    size_t page = os_page_bytes();
+    if (bytes > (size_t)PTRDIFF_MAX - page)
+        return NULL;
+    struct huge entry = { 0 };
+    lock_acquire(&table.lock);
+    size_t at = find((uintptr_t)block);
+    if (at < table.capacity)
+        entry = remove_at(at);
+    lock_release(&table.lock);
+    if (entry.address == 0)
+        return NULL;
+    /* Out of the table while it moves: once moved, the old address may be mapped and entered by another thread. The
+     * block is the caller's, so nobody looks for it meanwhile, and its slot's room is not given away: the table is at
+     * most half full. */
+    void *moved = os_remap(block, entry.bytes, align_up(bytes, page));
+    if (moved != NULL)
+        entry = (struct huge){ .address = (uintptr_t)moved, .bytes = align_up(bytes, page) };
+    lock_acquire(&table.lock);
+    insert(entry);
+    lock_release(&table.lock);
+    return moved;
+}
+
+void huge_read_totals(uint64_t *bytes, uint64_t *count)
+{
+    lock_acquire(&table.lock);
+    *bytes = table.bytes;
+    *count = table.count;
+    lock_release(&table.lock);
+}

@@ -1,0 +1,14 @@
+/* Huge blocks: one mapping each, found by address in a table under its own lock. */
+#ifndef HAKMEM_LARGE_HUGE_H
+#define HAKMEM_LARGE_HUGE_H
+
+#include "base/attr.h"
+
+void *huge_alloc(size_t bytes, size_t alignment);
+/* False: no such block. */
+bool huge_free(void *block);
+size_t huge_bytes(const void *block); /* 0: no such block */
+void *huge_resize(void *block, size_t bytes);
+void huge_read_totals(uint64_t *bytes, uint64_t *count);
+
+#endif

@@ -1,0 +1,137 @@
+#include "large/large.h"
+
+#include "base/check.h"
+#include "large/huge.h"
+#include "os/os.h"
+#include "slab/slab.h"
+
+/* Atomic relaxed. */
+static struct large_totals totals;
+
+static uint32_t slabs_for(size_t bytes)
+{
+    return (uint32_t)((bytes + SLAB_BYTES - 1) >> SLAB_SHIFT);
+}
+
+static size_t usable_for(size_t bytes)
+{
+    return align_up(bytes, os_page_bytes());
+}
+
+static void set_tail(uint32_t slab, uint32_t from, uint32_t to, uint32_t word)
+{
+    for (uint32_t i = from; i < to; i++)
+        store_release(window_word(slab + i), word);
+}
+
+void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
+{
+    fetch_add_relaxed(&totals.alloc_count, 1);
+    if (bytes == 0)
+        bytes = 1;
+    if (bytes <= LARGE_MAX_BYTES && alignment <= LARGE_MAX_BYTES) {
+        uint32_t slabs = slabs_for(bytes);
+        uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
+        uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
+        if (slab != SLAB_NONE) {
+            struct slab *s = slab_at(slab);
+            s->state = SLAB_LARGE;
+            s->run_slabs = slabs;
+            s->large_bytes = usable_for(bytes);
+            set_tail(slab, 1, slabs, MAP_TAIL);
+            store_release(window_word(slab), MAP_LARGE);
+            fetch_add_relaxed(&totals.run_bytes, s->large_bytes);
+            fetch_add_relaxed(&totals.run_count, 1);
+            return window_slab_address(slab);
+        }
+    }
+    *zeroed = true;
+    return huge_alloc(bytes, alignment);
+}
+
+/* The slab that `block` heads as a large block, or SLAB_NONE. */
+static uint32_t find_run(const void *block)
+{
+    uint64_t slab = window_slab_index(block);
+    if (slab >= load_acquire(&window.limit) || load_acquire(window_word((uint32_t)slab)) != MAP_LARGE ||
+        window_slab_address((uint32_t)slab) != block)
+        return SLAB_NONE;
+    return (uint32_t)slab;
+}
+
+/* Says what is wrong with an address that is no live block. */
+static NORETURN void fail(const void *block)
+{
+    uint64_t slab = window_slab_index(block);
+    if (slab < load_acquire(&window.limit)) {
+        uint32_t word = load_relaxed(window_word((uint32_t)slab));
+        if (word == MAP_LARGE || word == MAP_TAIL)
+            check_fail("free of a pointer into the middle of a block", block);
+        check_fail("double free, or free of a pointer that malloc did not return", block);
+    }
+    check_fail("free of a pointer that malloc did not return, or double free of a huge block", block);
+}
+
+void large_free(void *block)
+{
+    uint32_t slab = find_run(block);
+    if (slab == SLAB_NONE) {
+        if (!huge_free(block))
+            fail(block);
+        fetch_add_relaxed(&totals.free_count, 1);
+        return;
+    }
+    /* The exchange decides between two threads that free the same block. */
+    uint32_t expected = MAP_LARGE;
+    struct slab *s = slab_at(slab);
+    uint32_t slabs = s->run_slabs;
+    uint64_t bytes = s->large_bytes;
+    if (!cas_strong_acq_rel(window_word(slab), &expected, 0))
+        fail(block);
+    set_tail(slab, 1, slabs, 0);
+    s->state = SLAB_UNUSED;
+    fetch_sub_relaxed(&totals.run_bytes, bytes);
+    fetch_sub_relaxed(&totals.run_count, 1);
+    fetch_add_relaxed(&totals.free_count, 1);
+    arena_free(slab, slabs);
+}
+
+size_t large_usable_bytes(const void *block)
+{
+    uint32_t slab = find_run(block);
+    return slab == SLAB_NONE ? huge_bytes(block) : slab_at(slab)->large_bytes;
+}
+
+void *large_resize(void *block, size_t bytes)
+{
+    uint32_t slab = find_run(block);
+    if (slab == SLAB_NONE)
+        return bytes > LARGE_MAX_BYTES / 2 ? huge_resize(block, bytes) : NULL;
+    if (bytes > LARGE_MAX_BYTES || bytes == 0)
+        return NULL;
+    struct slab *s = slab_at(slab);
+    uint32_t have = s->run_slabs;
+    uint32_t want = slabs_for(bytes);
+    if (want > have) {
+        bool zeroed;
+        if (!arena_extend(slab, have, want, &zeroed))
+            return NULL;
+        set_tail(slab, have, want, MAP_TAIL);
+    } else if (want < have) {
+        set_tail(slab, want, have, 0);
+        arena_free(slab + want, have - want);
+    }
+    s->run_slabs = want;
+    fetch_add_relaxed(&totals.run_bytes, usable_for(bytes) - s->large_bytes);
+    s->large_bytes = usable_for(bytes);
+    return block;
+}
+
+void large_read_totals(struct large_totals *out)
+{
+    out->run_bytes = load_relaxed(&totals.run_bytes);
+    out->run_count = load_relaxed(&totals.run_count);
+    out->alloc_count = load_relaxed(&totals.alloc_count);
+    out->free_count = load_relaxed(&totals.free_count);
+    huge_read_totals(&out->huge_bytes, &out->huge_count);
+}

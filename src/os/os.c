@@ -1,0 +1,188 @@
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef GRND_NONBLOCK
+#define GRND_NONBLOCK 1
+#endif
+
+extern char **environ;
+/* glibc's loader: the stack as the kernel left it, argc first. Weak: other libcs lack it and do not need it. */
+extern void *__libc_stack_end __attribute__((weak));
+
+/* Written once by os_start before a second thread exists. */
+static size_t page_bytes = 4096;
+static unsigned address_bits = 47;
+
+static void *map_raw(void *want, size_t bytes, int flags)
+{
+    int saved = errno;
+    long address = syscall(SYS_mmap, want, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0L);
+    errno = saved;
+    return address == -1 ? NULL : (void *)address;
+}
+
+void os_start(void)
+{
+    unsigned long reported = getauxval(AT_PAGESZ);
+    if (reported != 0)
+        page_bytes = reported;
+    /* The stack and the vDSO stand near the top of the address space: the highest bit seen is its width. */
+    int here;
+    uintptr_t top = (uintptr_t)&here | (uintptr_t)getauxval(AT_SYSINFO_EHDR) | (uintptr_t)getauxval(AT_RANDOM);
+    unsigned bits = highest_bit(top) + 1;
+    address_bits = bits > 47 ? 47 : bits; /* never hint above 47 bits: programs tag pointers there */
+}
+
+size_t os_page_bytes(void)
+{
+    return page_bytes;
+}
+
+unsigned os_address_bits(void)
+{
+    return address_bits;
+}
+
+enum os_map_result os_map_at(uintptr_t want, size_t bytes)
+{
+    int saved = errno;
+    long address = syscall(SYS_mmap, want, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0L);
+    int error = errno;
+    errno = saved;
+    if (address == -1)
+        return error == EEXIST ? OS_MAP_OCCUPIED : OS_MAP_NO_MEMORY;
+    if ((uintptr_t)address == want)
+        return OS_MAP_OK;
+    /* A kernel before 4.17 takes the flag for a plain hint. */
+    os_unmap((void *)address, bytes);
+    return OS_MAP_OCCUPIED;
+}
+
+void *os_map(size_t bytes, size_t alignment)
+{
+    if (alignment <= page_bytes)
+        return map_raw(NULL, bytes, 0);
+    char *plain = map_raw(NULL, bytes, 0);
+    if (plain == NULL || ((uintptr_t)plain & (alignment - 1)) == 0)
+        return plain;
+    os_unmap(plain, bytes);
+    size_t padded;
+    if (__builtin_add_overflow(bytes, alignment - page_bytes, &padded))
+        return NULL;
+    char *start = map_raw(NULL, padded, 0);
+    if (start == NULL)
+        return NULL;
+    char *aligned = (char *)align_up((uintptr_t)start, alignment);
+    size_t before = (size_t)(aligned - start);
+    size_t after = padded - before - bytes;
+    if (before != 0)
+        os_unmap(start, before);
+    if (after != 0)
+        os_unmap(aligned + bytes, after);
+    return aligned;
+}
+
+bool os_unmap(void *address, size_t bytes)
+{
+    int saved = errno;
+    bool ok = syscall(SYS_munmap, address, bytes) == 0;
+    errno = saved;
+    return ok;
+}
+
+void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
+{
+    int saved = errno;
+    long moved = syscall(SYS_mremap, address, old_bytes, new_bytes, MREMAP_MAYMOVE);
+    errno = saved;
+    return moved == -1 ? NULL : (void *)moved;
+}
+
+static bool advise(void *address, size_t bytes, int advice)
+{
+    int saved = errno;
+    bool ok = syscall(SYS_madvise, address, bytes, advice) == 0;
+    errno = saved;
+    return ok;
+}
+
+bool os_purge(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_DONTNEED);
+}
+
+void os_populate(void *address, size_t bytes)
+{
+    if (advise(address, bytes, MADV_POPULATE_WRITE))
+        return;
+    /* Before 5.14: touch each page. The range is fresh, so writing a zero changes nothing. */
+    for (size_t at = 0; at < bytes; at += page_bytes)
+        ((volatile char *)address)[at] = 0;
+}
+
+void os_no_huge_pages(void *address, size_t bytes)
+{
+    advise(address, bytes, MADV_NOHUGEPAGE);
+}
+
+uint64_t os_clock_ms(void)
+{
+    struct timespec now;
+    int saved = errno;
+    if (clock_gettime(CLOCK_MONOTONIC_COARSE, &now) != 0)
+        now = (struct timespec){ 0 };
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+uint64_t os_random(void)
+{
+    uint64_t value = 0;
+    int saved = errno;
+    if (syscall(SYS_getrandom, &value, sizeof value, GRND_NONBLOCK) != (long)sizeof value) {
+        const uint64_t *seed = (const uint64_t *)getauxval(AT_RANDOM); /* 16 bytes from the kernel, aligned or not */
+        if (seed != NULL)
+            __builtin_memcpy(&value, seed, sizeof value);
+        value ^= (os_clock_ms() + (uint64_t)os_process_id()) * 0x9e3779b97f4a7c15u;
+    }
+    errno = saved;
+    return value;
+}
+
+bool os_is_secure(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
+char *const *os_environment(void)
+{
+    /* glibc's loader calls malloc before libc has set environ. */
+    if (environ == NULL && &__libc_stack_end != NULL && __libc_stack_end != NULL) {
+        long argument_count = *(long *)__libc_stack_end;
+        return (char *const *)__libc_stack_end + 1 + argument_count + 1;
+    }
+    return environ;
+}
+
+int os_process_id(void)
+{
+    return (int)syscall(SYS_getpid);
+}

@@ -1,0 +1,38 @@
+/* The operating system, behind one header. Every function preserves errno, uses raw system calls (the libc wrappers
+ * may be interposed by a library that itself allocates), and allocates nothing. Addresses and lengths are multiples
+ * of the page size unless said otherwise. Thread-safe. */
+#ifndef HAKMEM_OS_OS_H
+#define HAKMEM_OS_OS_H
+
+#include "base/attr.h"
+
+/* ---- facts, valid after os_start() (idempotent, called once by lifecycle before a second thread exists) ---- */
+void os_start(void);
+size_t os_page_bytes(void);
+unsigned os_address_bits(void); /* width of user addresses: 47 on x86-64, 39..48 on aarch64 */
+
+/* ---- address space ---- */
+enum os_map_result { OS_MAP_OK, OS_MAP_OCCUPIED, OS_MAP_NO_MEMORY };
+/* Zeroed read-write memory at exactly `want`. OCCUPIED: something else is there (it is left alone). */
+enum os_map_result os_map_at(uintptr_t want, size_t bytes);
+/* Zeroed read-write memory wherever the kernel likes, aligned to `alignment`; NULL when there is none. */
+void *os_map(size_t bytes, size_t alignment);
+/* False when the kernel refused (too many mappings): the range is then still mapped. */
+bool os_unmap(void *address, size_t bytes);
+/* Resizes a mapping of its own, moving it if it must; NULL leaves the old one as it was. */
+void *os_remap(void *address, size_t old_bytes, size_t new_bytes);
+/* Gives the pages back, keeps the addresses. True: they read as zero from now on; false (locked pages): they keep
+ * their bytes. */
+bool os_purge(void *address, size_t bytes);
+/* Faults every page in, writable. Best effort. */
+void os_populate(void *address, size_t bytes);
+void os_no_huge_pages(void *address, size_t bytes);
+
+/* ---- the rest ---- */
+uint64_t os_clock_ms(void); /* coarse, monotonic */
+uint64_t os_random(void);   /* never blocks; for placement, not for secrets */
+bool os_is_secure(void);    /* AT_SECURE: set-user-ID and the like */
+char *const *os_environment(void); /* may be NULL very early */
+int os_process_id(void);
+
+#endif

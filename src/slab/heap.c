@@ -1,0 +1,223 @@
+#include "slab/heap.h"
+
+#include "arena/meta.h"
+#include "base/check.h"
+#include "slab/heap_internal.h"
+
+void heap_list_push(struct heap *h, uint32_t slab)
+{
+    struct slab *s = slab_at(slab);
+    struct heap_bin *b = &h->bins[s->bin];
+    s->prev = SLAB_NONE;
+    s->next = b->list;
+    if (b->list != SLAB_NONE)
+        slab_at(b->list)->prev = slab;
+    b->list = slab;
+    s->state = SLAB_LISTED;
+}
+
+void heap_list_remove(struct heap *h, uint32_t slab)
+{
+    struct slab *s = slab_at(slab);
+    if (s->prev != SLAB_NONE)
+        slab_at(s->prev)->next = s->next;
+    else
+        h->bins[s->bin].list = s->next;
+    if (s->next != SLAB_NONE)
+        slab_at(s->next)->prev = s->prev;
+    s->next = s->prev = SLAB_NONE;
+}
+
+void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word)
+{
+    for (uint32_t i = 0; i < slabs; i++)
+        store_release(window_word(slab + i), word);
+}
+
+/* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
+static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
+{
+    slab_init(slab, bin);
+    struct remote *r = remote_at(slab);
+    store_relaxed(&r->owner, h->id);
+    heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
+    exchange_acq_rel(&r->armed, 1);
+    h->bins[bin].slab_count++;
+    h->empty_count++;
+    h->slabs_attached++;
+    heap_list_push(h, slab);
+}
+
+/* RETIRE: the slab has no block out. False: a producer has the token, so the slab is about to appear on the remote
+ * stack and is looked at again when it is drained. */
+static bool slab_retire(struct heap *h, uint32_t slab)
+{
+    struct slab *s = slab_at(slab);
+    uint32_t armed = 1;
+    if (!cas_strong_acq_rel(&remote_at(slab)->armed, &armed, 0))
+        return false;
+    heap_list_remove(h, slab);
+    h->bins[s->bin].slab_count--;
+    h->empty_count--;
+    h->slabs_retired++;
+    s->state = SLAB_UNUSED;
+    heap_set_map(slab, s->run_slabs, 0);
+    if (s->run_slabs == 1 && h->spare_count < HEAP_SPARE_MAX)
+        h->spare[h->spare_count++] = slab;
+    else
+        arena_free(slab, s->run_slabs);
+    return true;
+}
+
+/* The slab's last block has come back. One empty slab may stay with its bin, against flapping. */
+void heap_slab_emptied(struct heap *h, uint32_t slab)
+{
+    const struct slab *s = slab_at(slab);
+    const struct heap_bin *b = &h->bins[s->bin];
+    h->empty_count++;
+    bool alone = b->list == slab && s->next == SLAB_NONE;
+    if (!alone || h->empty_count > HEAP_EMPTY_MAX)
+        slab_retire(h, slab);
+}
+
+/* D3, D4 for one slab whose token has been given back: collects its remote bits. */
+void heap_collect(struct heap *h, uint32_t slab)
+{
+    struct slab *s = slab_at(slab);
+    const struct bin_info *info = bin_info(s->bin);
+    uint64_t *words = remote_words(slab, info);
+    uint32_t before = s->free_count;
+    for (unsigned w = 0; w < info->word_count; w++) {
+        if (load_relaxed(&words[w]) == 0) /* a bit that is set later comes with a push of its own: we re-armed first */
+            continue;
+        uint64_t got = exchange_acquire(&words[w], 0);
+        slab_put_word(slab, w, got);
+    }
+    uint32_t collected = s->free_count - before;
+    if (collected == 0)
+        return;
+    h->bins[s->bin].outstanding -= collected;
+    h->bins[s->bin].collected_blocks += collected;
+    if (s->state == SLAB_FULL)
+        heap_list_push(h, slab);
+    if (s->free_count == s->block_count)
+        heap_slab_emptied(h, slab);
+}
+
+void heap_drain(struct heap *h)
+{
+    uint32_t slab = exchange_acquire(&h->remote_stack, SLAB_NONE); /* D1 */
+    while (slab != SLAB_NONE) {
+        struct remote *r = remote_at(slab);
+        uint32_t next = r->next; /* before re-arming: after it the next producer may write it */
+        exchange_acq_rel(&r->armed, 1); /* D2: before looking, so that who comes later pushes again */
+        /* A slab that was left empty because its token was out is retired now. */
+        struct slab *s = slab_at(slab);
+        bool was_empty = s->free_count == s->block_count;
+        heap_collect(h, slab);
+        if (was_empty && (h->bins[s->bin].list != slab || s->next != SLAB_NONE))
+            slab_retire(h, slab);
+        slab = next;
+    }
+}
+
+/* A slab for `bin`, attached and listed; SLAB_NONE: memory is out. */
+static uint32_t new_slab(struct heap *h, unsigned bin)
+{
+    uint32_t slabs = 1u << bin_info(bin)->run_slabs_log2;
+    uint32_t slab;
+    bool zeroed;
+    if (load_relaxed(&heap_parked_count) != 0 && (slab = heap_steal(h, bin)) != SLAB_NONE)
+        return slab;
+    if (slabs == 1 && h->spare_count != 0) {
+        slab = h->spare[--h->spare_count];
+        if (h->spare_count < h->spare_low)
+            h->spare_low = h->spare_count;
+    } else {
+        slab = arena_alloc(slabs, slabs, &h->superslab, &zeroed);
+    }
+    if (slab != SLAB_NONE)
+        slab_attach(h, slab, bin);
+    return slab;
+}
+
+unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
+{
+    struct heap_bin *b = &h->bins[bin];
+    unsigned taken = 0;
+    lock_acquire(&h->lock);
+    while (taken < want) {
+        uint32_t slab = b->list;
+        if (slab == SLAB_NONE) {
+            if (taken != 0)
+                break;
+            if (load_relaxed(&h->remote_stack) != SLAB_NONE) {
+                heap_drain(h);
+                if (b->list != SLAB_NONE)
+                    continue;
+            }
+            slab = new_slab(h, bin);
+            if (slab == SLAB_NONE)
+                break;
+        }
+        struct slab *s = slab_at(slab);
+        if (s->free_count == s->block_count)
+            h->empty_count--;
+        taken += slab_take(slab, last - taken, want - taken);
+        if (s->free_count == 0) {
+            heap_list_remove(h, slab);
+            s->state = SLAB_FULL;
+        }
+    }
+    b->outstanding += taken;
+    b->refill_count++;
+    b->refill_blocks += taken;
+    lock_release(&h->lock);
+    return taken;
+}
+
+void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+{
+    const struct bin_info *info = bin_info(bin);
+    struct heap_bin *b = &h->bins[bin];
+    /* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
+    for (unsigned i = 0; i < count; i++)
+        __builtin_prefetch(slab_at(slab_head((uint32_t)window_slab_index(blocks[i]), info)), 1);
+    lock_acquire(&h->lock);
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
+        struct slab *s = slab_at(slab);
+        uint32_t free_count = slab_put(slab, info, blocks[i]);
+        if (s->state == SLAB_FULL)
+            heap_list_push(h, slab);
+        if (free_count == s->block_count)
+            heap_slab_emptied(h, slab);
+    }
+    b->outstanding -= count;
+    b->flush_count++;
+    b->flush_blocks += count;
+    lock_release(&h->lock);
+}
+
+void heap_age(struct heap *h, bool all)
+{
+    if (load_relaxed(&h->remote_stack) != SLAB_NONE)
+        heap_drain(h);
+    for (unsigned bin = 0; bin < BIN_COUNT && h->empty_count != 0; bin++) {
+        struct heap_bin *b = &h->bins[bin];
+        if (all || b->refill_count == b->aged_refill_count) {
+            for (uint32_t slab = b->list, next; slab != SLAB_NONE; slab = next) {
+                const struct slab *s = slab_at(slab);
+                next = s->next;
+                if (s->free_count == s->block_count)
+                    slab_retire(h, slab);
+            }
+        }
+    }
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        h->bins[bin].aged_refill_count = h->bins[bin].refill_count;
+    uint32_t unused = all ? h->spare_count : h->spare_low;
+    while (unused-- > 0 && h->spare_count > 0)
+        arena_free(h->spare[--h->spare_count], 1);
+    h->spare_low = h->spare_count;
+}

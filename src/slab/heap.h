@@ -1,0 +1,73 @@
+/* A heap: the slabs of one thread, and what is needed to give blocks out of them in batches and to take blocks back.
+ * It outlives its thread: parked, it waits for the next thread, and its partial slabs may be stolen one by one.
+ *
+ * Everything is guarded by `lock` but the remote stack and the fields marked atomic. The lock is taken once per batch,
+ * practically always uncontended: only statistics, stealing and reclaiming take another thread's. */
+#ifndef HAKMEM_SLAB_HEAP_H
+#define HAKMEM_SLAB_HEAP_H
+
+#include "slab/remote.h"
+#include "slab/slab.h"
+
+enum heap_state {
+    HEAP_ATTACHED,
+    HEAP_PARKED,  /* no thread; to be adopted or stolen from */
+    HEAP_RETIRED, /* never used again: its lock was held by a thread that fork() did not copy */
+};
+
+#define HEAP_SPARE_MAX 4u /* retired single slabs kept for any bin: 256 KiB */
+#define HEAP_EMPTY_MAX 8u /* empty slabs that may stay attached to their bin, over all bins */
+
+struct heap_bin {
+    uint32_t list;          /* slabs with free blocks; SLAB_NONE: none */
+    uint32_t slab_count;    /* attached */
+    int64_t outstanding;    /* blocks handed out and not yet collected */
+    uint64_t refill_count;  /* batches, over the life of the heap */
+    uint64_t refill_blocks;
+    uint64_t flush_count;
+    uint64_t flush_blocks;
+    uint64_t collected_blocks; /* remote frees */
+    uint64_t aged_refill_count; /* refill_count at the last heap_age */
+};
+
+struct heap {
+    struct lock lock; /* LOCK_HEAP */
+    uint32_t id;      /* 1..MAP_OWNER_MAX, fixed */
+    uint32_t state;   /* enum heap_state; under the lock; atomic, read relaxed as a hint */
+    uint32_t superslab; /* where the next slab is looked for first */
+    uint32_t spare_count;
+    uint32_t spare_low;  /* lowest spare_count since the last heap_age */
+    uint32_t empty_count; /* attached slabs without a block out */
+    uint32_t spare[HEAP_SPARE_MAX];
+    struct heap *next_parked; /* lifecycle's list */
+    uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
+    struct heap_bin bins[BIN_COUNT];
+    CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
+};
+
+/* Gives the heap its id and enters it in the table. False: ids or memory are out. Thread-safe. */
+bool heap_register(struct heap *h);
+struct heap *heap_by_id(uint32_t id);
+/* Ids run from 1 to this. An entry below it may still be NULL for a moment. */
+uint32_t heap_count(void);
+
+/* Takes up to `want` blocks, written downwards from `last` as slab_take does. Less than `want` when the slabs at hand
+ * hold no more; 0 when memory is out. Takes the heap's lock. */
+unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want);
+/* Gives back blocks of this heap; aborts on a double free. Takes the heap's lock. */
+void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
+
+/* Collects remote frees. The lock is held. */
+void heap_drain(struct heap *h);
+/* Gives slabs that had no use since the last call back to the arena; everything that is empty if `all`. Lock held. */
+void heap_age(struct heap *h, bool all);
+/* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
+void heap_reclaim_others(const struct heap *self);
+
+/* After fork, in the child, for a surviving slab: see docs/concurrency.md. */
+void heap_rearm_after_fork(struct heap *h, uint32_t slab);
+
+/* The parked heaps' number; > 0: stealing may pay. Atomic relaxed; written by lifecycle under the parked list's lock. */
+extern uint32_t heap_parked_count;
+
+#endif

@@ -1,0 +1,29 @@
+#include "slab/remote.h"
+
+#include "base/check.h"
+#include "slab/heap.h"
+
+void remote_push(uint32_t *head, uint32_t slab)
+{
+    struct remote *r = remote_at(slab);
+    uint32_t top = load_relaxed(head);
+    do {
+        r->next = top; /* ours to write: we hold the token */
+    } while (!cas_weak_release(head, &top, slab)); /* release: next, and the bits of R1, before the slab is seen */
+}
+
+void remote_deliver(uint32_t slab, const struct bin_info *info, unsigned word, uint64_t mask)
+{
+    struct remote *r = remote_at(slab);
+    /* R1: release, so that what the program did to the block is over before the owner hands it out again */
+    uint64_t before = fetch_or_release(&remote_words(slab, info)[word], mask);
+    if (UNLIKELY((before & mask) != 0))
+        check_fail("double free", (char *)window_slab_address(slab) +
+                                      (word * 64u + lowest_bit(before & mask)) * (size_t)info->block_bytes);
+    /* R2: never a plain load first: the exchange puts us before or behind the owner's re-arming */
+    if (exchange_acq_rel(&r->armed, 0) == 0)
+        return;
+    /* R3, R4: we hold the token, so the owner cannot change under us; the push is our last touch */
+    struct heap *owner = heap_by_id(load_relaxed(&r->owner));
+    remote_push(&owner->remote_stack, slab);
+}

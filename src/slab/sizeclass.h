@@ -1,0 +1,55 @@
+/* Sizes and bins. A bin is one block size. Bins 0..23 are the tiny bins of config/classes.h, 24..39 the medium ones,
+ * four per doubling up to 32 KiB. A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that
+ * the run's first slab is found by masking and the unused tail stays below 7 %.
+ *
+ *   request n --(n+15)/16--> tiny table       n <= 2048
+ *             --(n+511)/512-> medium table    n <= 32768
+ *
+ * Both tables hold byte offsets (bin * BIN_STRIDE_BYTES): the same number the slab map holds, and the offset of the
+ * bin's magazine in the thread's hot block. */
+#ifndef HAKMEM_SLAB_SIZECLASS_H
+#define HAKMEM_SLAB_SIZECLASS_H
+
+#include "arena/window.h"
+#include "base/attr.h"
+#include "base/bits.h"
+#include "config/classes.h"
+
+
+#define MEDIUM_BIN_COUNT 16u
+#define BIN_COUNT (TINY_BIN_COUNT + MEDIUM_BIN_COUNT)
+#define MEDIUM_MAX_BYTES 32768u
+#define BIN_STRIDE_BYTES 16u /* sizeof(struct magazine) in the hot block */
+
+#define TINY_TABLE_COUNT (TINY_MAX_BYTES / 16 + 1)
+#define MEDIUM_TABLE_COUNT (MEDIUM_MAX_BYTES / 512 + 1)
+
+struct bin_info {
+    uint32_t block_bytes;
+    uint32_t reciprocal;   /* ceil(2^32 / block_bytes): offset -> block index by multiplication */
+    uint16_t block_count;  /* blocks in a run */
+    uint8_t run_slabs_log2; /* slabs in a run: 1, 2 or 4 */
+    uint8_t word_count;    /* 64-bit bitmap words that cover block_count */
+};
+
+extern const struct bin_info bin_table[BIN_COUNT];
+extern const uint16_t bin_medium_offset[MEDIUM_TABLE_COUNT];
+
+FAST const struct bin_info *bin_info(unsigned bin)
+{
+    return &bin_table[bin];
+}
+
+/* The block index of an offset into a run. Exact for every multiple of the block size below 256 KiB; for any other
+ * offset the product of index and size differs from the offset, which is how an interior pointer shows. */
+FAST uint32_t bin_block_index(const struct bin_info *info, uint32_t offset)
+{
+    return (uint32_t)(((uint64_t)offset * info->reciprocal) >> 32);
+}
+
+/* The smallest bin that holds `bytes` (<= MEDIUM_MAX_BYTES). */
+unsigned bin_of_size(size_t bytes);
+/* The smallest bin for `bytes` whose blocks are all aligned to `alignment` (<= MEDIUM_MAX_BYTES), or BIN_COUNT. */
+unsigned bin_of_aligned(size_t bytes, size_t alignment);
+
+#endif

@@ -1,0 +1,69 @@
+/* Slabs of one bin: which blocks are free, out of band. A run of 1, 2 or 4 slabs is named by its first slab's index;
+ * "slab" below means such a run.
+ *
+ *   blocks     [ 0 ........ bump )[ bump ........ block_count )
+ *              handed out or free   never handed out since attach
+ *   free words 1 = free            0
+ *
+ * Invariant (slab_is_valid): free_count == ones in the free words + (block_count - bump).
+ * A free block holds no link, so nothing a program writes into it can reach this state. */
+#ifndef HAKMEM_SLAB_SLAB_H
+#define HAKMEM_SLAB_SLAB_H
+
+#include "arena/arena.h"
+#include "slab/sizeclass.h"
+
+#define SLAB_INLINE_WORDS 8u
+
+enum slab_state {
+    SLAB_UNUSED, /* the arena's, or in transit */
+    SLAB_LISTED, /* on its heap's list of slabs with free blocks */
+    SLAB_FULL,   /* no free block known to the owner */
+    SLAB_LARGE,  /* head of a large block */
+};
+
+/* First line: the header; second line: the first bitmap words. Everything is guarded by the owning heap's lock, except
+ * while the slab is a large block's (then by whoever holds the block). Valid when zero. */
+struct slab {
+    uint32_t next; /* heap's list, slab indexes, SLAB_NONE ends it */
+    uint32_t prev;
+    uint32_t free_count;
+    uint16_t block_count;
+    uint16_t bump;
+    uint8_t bin;
+    uint8_t state; /* enum slab_state */
+    uint16_t first_word; /* no free bit in the words below */
+    uint32_t run_slabs;  /* slabs in this run */
+    uint64_t large_bytes; /* SLAB_LARGE: bytes the program may use */
+    uint64_t *words; /* the free words: inline_words, or the slab's piece of window.free_bitmaps */
+    uint64_t reserved[3];
+    uint64_t inline_words[SLAB_INLINE_WORDS];
+};
+_Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
+_Static_assert(offsetof(struct slab, inline_words) == 64, "header and bitmap in a cache line each");
+
+FAST struct slab *slab_at(uint32_t index)
+{
+    return (struct slab *)(window.slabs + (size_t)index * SLAB_RECORD_BYTES);
+}
+
+FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
+{
+    return index & ~((1u << info->run_slabs_log2) - 1u);
+}
+
+/* Fresh state: every block never handed out. */
+void slab_init(uint32_t index, unsigned bin);
+/* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
+ * so that a LIFO reader meets the lowest first. Returns how many. */
+unsigned slab_take(uint32_t index, void **last, unsigned want);
+/* Marks the block free. Aborts on a double free or an address that is no block's. Returns the new free_count. */
+uint32_t slab_put(uint32_t index, const struct bin_info *info, const void *block);
+/* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
+void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
+/* Aborts if `block` is no block of the slab. Returns its number. Touches only what is fixed while the slab is attached,
+ * so that any thread that was given the block may call it. */
+uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const void *block);
+bool slab_is_valid(uint32_t index);
+
+#endif

@@ -1,0 +1,128 @@
+/* The table of heaps, and what one heap does to others: stealing from parked ones, reclaiming when memory is out,
+ * putting slabs right after fork. */
+#include "arena/meta.h"
+#include "base/check.h"
+#include "slab/heap_internal.h"
+
+enum { TABLE_CHUNK = 1024, STEAL_TRIES = 8 };
+
+/* Two levels, so that the table costs what is used. Chunks and entries are written once: release store, acquire load. */
+static struct heap **heap_table[(MAP_OWNER_MAX + 1) / TABLE_CHUNK];
+static struct heap *first_chunk[TABLE_CHUNK];
+static uint32_t heap_ids; /* atomic; ids handed out. Written under register_lock */
+static struct lock register_lock = LOCK_INIT(LOCK_META);
+static uint32_t steal_cursor; /* atomic relaxed; spreads the thieves */
+
+uint32_t heap_parked_count;
+
+bool heap_register(struct heap *h)
+{
+    struct heap **spare_chunk = first_chunk; /* for the chunk that the next id falls into, should it be missing */
+    for (;;) {
+        lock_acquire(&register_lock);
+        uint32_t id = heap_ids + 1;
+        struct heap ***chunk = &heap_table[id / TABLE_CHUNK];
+        bool first = id / TABLE_CHUNK == 0;
+        if (id > MAP_OWNER_MAX) {
+            lock_release(&register_lock);
+            return false;
+        }
+        if (*chunk != NULL || first == (spare_chunk == first_chunk)) {
+            if (*chunk == NULL)
+                store_release(chunk, spare_chunk);
+            h->id = id;
+            store_release(&(*chunk)[id % TABLE_CHUNK], h);
+            store_release(&heap_ids, id);
+            lock_release(&register_lock);
+            return true;
+        }
+        /* Metadata memory has a lock of the same rank, so it is asked for outside. Should another thread be faster,
+         * its chunk stands and ours is spent. */
+        lock_release(&register_lock);
+        spare_chunk = meta_alloc(TABLE_CHUNK * sizeof *spare_chunk);
+        if (spare_chunk == NULL)
+            return false;
+    }
+}
+
+struct heap *heap_by_id(uint32_t id)
+{
+    struct heap **chunk = load_acquire(&heap_table[id / TABLE_CHUNK]);
+    return chunk == NULL ? NULL : load_acquire(&chunk[id % TABLE_CHUNK]);
+}
+
+uint32_t heap_count(void)
+{
+    return load_acquire(&heap_ids);
+}
+
+/* Both locks are held. Takes one slab of the bin from x, or none if its token is out. */
+static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
+{
+    uint32_t slab = x->bins[bin].list;
+    if (slab == SLAB_NONE)
+        return SLAB_NONE;
+    struct remote *r = remote_at(slab);
+    uint32_t armed = 1;
+    if (!cas_strong_acq_rel(&r->armed, &armed, 0))
+        return SLAB_NONE;
+    struct slab *s = slab_at(slab);
+    heap_list_remove(x, slab);
+    int64_t out = s->block_count - s->free_count;
+    x->bins[bin].slab_count--;
+    x->bins[bin].outstanding -= out;
+    if (out == 0)
+        x->empty_count--;
+    h->bins[bin].slab_count++;
+    h->bins[bin].outstanding += out;
+    if (out == 0)
+        h->empty_count++;
+    h->slabs_stolen++;
+    store_relaxed(&r->owner, h->id);
+    heap_set_map(slab, s->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
+    heap_list_push(h, slab);
+    /* Producers that came while we held the token pushed nothing: re-arm, then look. */
+    exchange_acq_rel(&r->armed, 1);
+    heap_collect(h, slab);
+    return h->bins[bin].list;
+}
+
+uint32_t heap_steal(struct heap *h, unsigned bin)
+{
+    uint32_t count = heap_count();
+    unsigned tries = count < STEAL_TRIES ? count : STEAL_TRIES;
+    uint32_t found = SLAB_NONE;
+    while (tries-- > 0 && found == SLAB_NONE) {
+        struct heap *x = heap_by_id(fetch_add_relaxed(&steal_cursor, 1) % count + 1);
+        if (x == NULL || x == h || load_relaxed(&x->state) != HEAP_PARKED || !lock_try(&x->lock))
+            continue;
+        if (x->state == HEAP_PARKED) {
+            found = steal_from(h, x, bin);
+            if (found == SLAB_NONE && load_relaxed(&x->remote_stack) != SLAB_NONE) {
+                heap_drain(x);
+                found = steal_from(h, x, bin);
+            }
+        }
+        lock_release(&x->lock);
+    }
+    return found;
+}
+
+void heap_reclaim_others(const struct heap *self)
+{
+    uint32_t count = heap_count();
+    for (uint32_t id = 1; id <= count; id++) {
+        struct heap *x = heap_by_id(id);
+        if (x == NULL || x == self || !lock_try(&x->lock))
+            continue;
+        if (x->state != HEAP_RETIRED)
+            heap_age(x, true);
+        lock_release(&x->lock);
+    }
+}
+
+void heap_rearm_after_fork(struct heap *h, uint32_t slab)
+{
+    exchange_acq_rel(&remote_at(slab)->armed, 1);
+    heap_collect(h, slab);
+}

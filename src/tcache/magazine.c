@@ -1,0 +1,90 @@
+/* The arrays behind the magazines. They start small, all packed into one piece, and each grows by doubling when its
+ * traffic earns it: caps are ceilings. */
+#include "arena/meta.h"
+#include "config/policy.h"
+#include "tcache/tcache_internal.h"
+
+enum {
+    FIRST_CAPACITY = 16,           /* entries */
+    FIRST_BYTES = 16 * 1024,       /* ... unless that many bytes are fewer */
+    MEDIUM_CEILING_BYTES = 262144, /* medium magazines are bounded in bytes */
+    MEDIUM_CEILING = 64,
+    ARRAY_SLACK = 1, /* array[0] */
+};
+
+uint32_t magazine_ceiling(unsigned bin)
+{
+    if (bin < TINY_BIN_COUNT)
+        return load_relaxed(&policy_live.bin_cap[bin]);
+    uint32_t blocks = MEDIUM_CEILING_BYTES / bin_info(bin)->block_bytes;
+    return blocks < MEDIUM_CEILING ? blocks : MEDIUM_CEILING;
+}
+
+static uint32_t first_capacity(unsigned bin)
+{
+    uint32_t capacity = FIRST_BYTES / bin_info(bin)->block_bytes;
+    uint32_t ceiling = magazine_ceiling(bin);
+    if (capacity > FIRST_CAPACITY)
+        capacity = FIRST_CAPACITY;
+    if (capacity < 2)
+        capacity = 2;
+    return capacity < ceiling ? capacity : ceiling;
+}
+
+/* Points the magazine at an array that holds `count` entries already. */
+static void install(struct tcache *t, unsigned bin, void **array, uint32_t capacity, uint32_t count)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    b->array = array;
+    b->capacity = capacity;
+    array[0] = NULL;
+    store_relaxed(&t->hot.bins[bin].top, array + count);
+    t->hot.bins[bin].end = array + capacity;
+}
+
+bool magazine_pack_all(struct tcache *t)
+{
+    size_t entries = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        entries += first_capacity(bin) + ARRAY_SLACK;
+    void **piece = meta_alloc(entries * sizeof(void *));
+    if (piece == NULL)
+        return false;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        uint32_t capacity = first_capacity(bin);
+        install(t, bin, piece, capacity, 0);
+        t->bins[bin].packed = true;
+        t->entitled_bytes += (uint64_t)capacity * bin_info(bin)->block_bytes;
+        piece += capacity + ARRAY_SLACK;
+    }
+    return true;
+}
+
+bool magazine_grow(struct tcache *t, unsigned bin)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    uint32_t ceiling = magazine_ceiling(bin);
+    uint32_t capacity = b->capacity * 2 < ceiling ? b->capacity * 2 : ceiling;
+    if (capacity <= b->capacity)
+        return false;
+    uint64_t more = (uint64_t)(capacity - b->capacity) * bin_info(bin)->block_bytes;
+    if (t->entitled_bytes + more > load_relaxed(&policy_live.thread_cache_bytes))
+        return false;
+    void **array = meta_array_alloc((capacity + ARRAY_SLACK) * sizeof(void *));
+    if (array == NULL)
+        return false;
+    uint32_t count = magazine_count(t, bin);
+    void **old = b->array;
+    uint32_t old_capacity = b->capacity;
+    for (uint32_t i = 1; i <= count; i++)
+        array[i] = old[i];
+    /* Statistics subtract array from top: both change under the heap's lock. */
+    lock_acquire(&t->heap.lock);
+    install(t, bin, array, capacity, count);
+    lock_release(&t->heap.lock);
+    if (!b->packed)
+        meta_array_free(old, (old_capacity + ARRAY_SLACK) * sizeof(void *));
+    b->packed = false;
+    t->entitled_bytes += more;
+    return true;
+}

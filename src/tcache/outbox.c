@@ -1,0 +1,57 @@
+#include "tcache/outbox.h"
+
+#include "base/check.h"
+
+static void deliver(struct outbox *o, struct outbox_entry *e)
+{
+    const struct bin_info *info = bin_info(e->bin);
+    unsigned count = count_bits(e->mask);
+    remote_deliver(e->slab, info, e->word, e->mask);
+    store_relaxed(&o->held_bytes, o->held_bytes - count * info->block_bytes);
+    store_relaxed(&o->delivered_blocks, o->delivered_blocks + count);
+    store_relaxed(&o->delivery_count, o->delivery_count + 1);
+    e->slab = SLAB_NONE;
+}
+
+void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
+{
+    const struct bin_info *info = bin_info(bin);
+    uint32_t word = number / 64;
+    uint64_t bit = (uint64_t)1 << (number % 64);
+    /* Fibonacci hashing of (slab, word): neighbours spread over the table. */
+    uint32_t slot = ((slab * 64u + word) * 2654435769u) >> 26;
+    _Static_assert(OUTBOX_ENTRIES == 64, "six bits of hash");
+    struct outbox_entry *e = &o->entries[slot];
+    if (e->slab != SLAB_NONE && (e->slab != slab || e->word != word))
+        deliver(o, e);
+    if (e->slab == SLAB_NONE) {
+        e->slab = slab;
+        e->word = (uint16_t)word;
+        e->bin = (uint16_t)bin;
+        e->mask = 0;
+    }
+    if (UNLIKELY((e->mask & bit) != 0))
+        check_fail("double free", (char *)window_slab_address(slab) + (size_t)number * info->block_bytes);
+    e->mask |= bit;
+    store_relaxed(&o->held_bytes, o->held_bytes + info->block_bytes);
+    if (info->block_bytes >= OUTBOX_DIRECT_BYTES)
+        deliver(o, e);
+    else if (o->held_bytes > OUTBOX_MAX_BYTES)
+        outbox_deliver_all(o);
+}
+
+void outbox_deliver_all(struct outbox *o)
+{
+    if (o->held_bytes == 0)
+        return;
+    for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
+        if (o->entries[i].slab != SLAB_NONE)
+            deliver(o, &o->entries[i]);
+}
+
+void outbox_forget(struct outbox *o)
+{
+    for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
+        o->entries[i].slab = SLAB_NONE;
+    store_relaxed(&o->held_bytes, 0);
+}

@@ -1,0 +1,102 @@
+/* Magazines and slabs: refill on a miss, flush on overflow. */
+#include "base/check.h"
+#include "config/policy.h"
+#include "tcache/tcache_internal.h"
+
+enum {
+    STREAK_GROWS = 4,           /* refills in a row, without a flush, that earn a larger magazine ... */
+    STREAK_MAX_BYTES = 16384,   /* ... up to this size: a program that only allocates has no use for a cache */
+    BATCH_MAX_BYTES = 65536,
+};
+
+static uint16_t first_batch(unsigned bin)
+{
+    uint32_t batch = bin < TINY_BIN_COUNT ? load_relaxed(&policy_live.bin_refill[bin]) : 4;
+    return (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
+}
+
+/* What this refill may bring, having learned from the last ones: consecutive refills double the batch. */
+static unsigned next_batch(struct tcache *t, unsigned bin)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    uint32_t block_bytes = bin_info(bin)->block_bytes;
+    if (b->overflowed) {
+        b->overflowed = false;
+        magazine_grow(t, bin);
+    } else if (b->streak >= STREAK_GROWS && b->capacity * block_bytes < STREAK_MAX_BYTES) {
+        magazine_grow(t, bin);
+    }
+    uint32_t base = first_batch(bin);
+    uint32_t batch = b->streak == 0 ? base : b->batch * 2u;
+    uint32_t most = BATCH_MAX_BYTES / block_bytes;
+    if (batch > most && batch > base)
+        batch = most > base ? most : base;
+    if (batch > b->capacity)
+        batch = b->capacity;
+    b->batch = (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
+    if (b->streak < UINT8_MAX)
+        b->streak++;
+    return b->batch;
+}
+
+void *tcache_refill(struct tcache *t, unsigned bin)
+{
+    tcache_note_slow(t);
+    struct tcache_bin *b = &t->bins[bin];
+    void *block = hot_pop(&t->hot.bins[bin]); /* ageing may have put nothing here, but costs nothing to ask */
+    if (block != NULL)
+        return block;
+    unsigned want = next_batch(t, bin);
+    void **last = b->array + want;
+    unsigned got = heap_refill(&t->heap, bin, last, want);
+    if (UNLIKELY(got == 0)) {
+        outbox_deliver_all(&t->outbox);
+        lock_acquire(&t->heap.lock);
+        heap_age(&t->heap, true);
+        lock_release(&t->heap.lock);
+        heap_reclaim_others(&t->heap);
+        arena_purge_all();
+        got = heap_refill(&t->heap, bin, last = b->array + 1, 1);
+        if (got == 0)
+            return NULL;
+        want = 1;
+    }
+    if (UNLIKELY(got < want)) /* they end at `last`; the magazine begins at array[1] */
+        __builtin_memmove(b->array + 1, last - got + 1, got * sizeof(void *));
+    store_relaxed(&t->hot.bins[bin].top, b->array + got - 1);
+    return b->array[got];
+}
+
+static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    uint32_t have = magazine_count(t, bin);
+    heap_flush(&t->heap, bin, b->array + 1, count);
+    for (uint32_t i = 1; i + count <= have; i++)
+        b->array[i] = b->array[i + count];
+    store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
+}
+
+void tcache_flush_half(struct tcache *t, unsigned bin)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    tcache_note_slow(t);
+    b->streak = 0;
+    b->overflowed = true;
+    uint32_t have = magazine_count(t, bin);
+    flush_oldest(t, bin, have - have / 2);
+}
+
+void tcache_flush_bin(struct tcache *t, unsigned bin)
+{
+    uint32_t have = magazine_count(t, bin);
+    if (have != 0)
+        flush_oldest(t, bin, have);
+}
+
+void tcache_flush_all(struct tcache *t)
+{
+    outbox_deliver_all(&t->outbox);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        tcache_flush_bin(t, bin);
+}

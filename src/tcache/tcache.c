@@ -1,0 +1,224 @@
+#include "tcache/tcache.h"
+
+#include "base/check.h"
+#include "base/tick.h"
+#include "base/upcall.h"
+#include "config/policy.h"
+#include "large/large.h"
+#include "os/os.h"
+#include "tcache/tcache_internal.h"
+
+struct heap stray_heap = { .lock = LOCK_INIT(LOCK_HEAP) };
+
+struct tcache *tcache_self(void)
+{
+    return hot_delta == 0 ? NULL : (struct tcache *)((char *)&hot_anchor()->empty + hot_delta);
+}
+
+struct tcache *tcache_self_or_attach(void)
+{
+    struct tcache *t = tcache_self();
+    return LIKELY(t != NULL) ? t : upcall_thread_attach();
+}
+
+bool tcache_init(struct tcache *t)
+{
+    t->hot.window_base = window.base;
+    t->hot.limit = load_acquire(&window.limit);
+    lock_init(&t->heap.lock, LOCK_HEAP);
+    if (t->bins[0].array == NULL && !magazine_pack_all(t))
+        return false;
+    if (t->heap.id == 0 && !heap_register(&t->heap))
+        return false;
+    t->hot.tag = t->heap.id << MAP_OWNER_SHIFT;
+    return true;
+}
+
+void tcache_enter(struct tcache *t)
+{
+    t->hot.limit = load_acquire(&window.limit);
+    hot_delta = (char *)&t->hot - (char *)&hot_static.empty;
+}
+
+void tcache_leave(void)
+{
+    hot_delta = 0;
+}
+
+void tcache_forget(struct tcache *t)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        store_relaxed(&t->hot.bins[bin].top, t->bins[bin].array);
+    outbox_forget(&t->outbox);
+}
+
+/* Trims what the thread itself can: the outbox always, the heap once per decay period. */
+static void age(struct tcache *t, uint64_t now_ms)
+{
+    outbox_deliver_all(&t->outbox);
+    if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
+        return;
+    t->aged_ms = now_ms;
+    lock_acquire(&t->heap.lock);
+    heap_age(&t->heap, false);
+    lock_release(&t->heap.lock);
+}
+
+void tcache_note_slow(struct tcache *t)
+{
+    upcall_fork_recover();
+    if (LIKELY(++t->slow_count % TICK_SLOW_OPERATIONS != 0))
+        return;
+    uint64_t now_ms = os_clock_ms();
+    if (now_ms - t->aged_ms >= TICK_PERIOD_MS)
+        age(t, now_ms);
+    tick_run(now_ms);
+}
+
+void tcache_trim_self(void)
+{
+    struct tcache *t = tcache_self();
+    if (t == NULL)
+        return;
+    tcache_flush_all(t);
+    lock_acquire(&t->heap.lock);
+    heap_age(&t->heap, true);
+    lock_release(&t->heap.lock);
+}
+
+void *stray_malloc(unsigned bin)
+{
+    void *block;
+    upcall_fork_recover();
+    return heap_refill(&stray_heap, bin, &block, 1) != 0 ? block : NULL;
+}
+
+static void *large(struct tcache *t, size_t bytes, size_t alignment, bool *zeroed)
+{
+    if (t != NULL)
+        tcache_note_slow(t);
+    void *block = large_alloc(bytes, alignment, zeroed);
+    if (LIKELY(block != NULL) || bytes > PTRDIFF_MAX)
+        return block;
+    tcache_trim_self();
+    heap_reclaim_others(t == NULL ? NULL : &t->heap);
+    arena_purge_all();
+    return large_alloc(bytes, alignment, zeroed);
+}
+
+static void *small(struct tcache *t, unsigned bin)
+{
+    if (UNLIKELY(t == NULL))
+        return stray_malloc(bin);
+    void *block = hot_pop(&t->hot.bins[bin]);
+    return block != NULL ? block : tcache_refill(t, bin);
+}
+
+SLOW void *tcache_malloc_slow(size_t bytes)
+{
+    struct tcache *t = tcache_self_or_attach();
+    bool zeroed;
+    if (bytes > MEDIUM_MAX_BYTES)
+        return large(t, bytes, 1, &zeroed);
+    return small(t, bin_of_size(bytes));
+}
+
+void *tcache_malloc_medium(size_t bytes)
+{
+    void *block = hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
+    return LIKELY(block != NULL) ? block : tcache_malloc_slow(bytes);
+}
+
+void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
+{
+    struct tcache *t = tcache_self_or_attach();
+    *zeroed = false;
+    unsigned bin = bytes <= MEDIUM_MAX_BYTES ? bin_of_aligned(bytes, alignment) : BIN_COUNT;
+    return bin == BIN_COUNT ? large(t, bytes, alignment, zeroed) : small(t, bin);
+}
+
+/* The block's bin, run and owner, or false when no heap owns its slab. */
+struct place {
+    uint32_t slab; /* the run's first */
+    uint32_t owner;
+    unsigned bin;
+};
+
+static bool find_place(const void *block, struct place *place)
+{
+    uint64_t slab = window_slab_index(block);
+    if (slab >= load_acquire(&window.limit))
+        return false;
+    uint32_t word = load_relaxed(window_word((uint32_t)slab));
+    place->owner = word >> MAP_OWNER_SHIFT;
+    if (place->owner == 0)
+        return false;
+    place->bin = (word & ((1u << MAP_OWNER_SHIFT) - 1)) / BIN_STRIDE_BYTES;
+    place->slab = slab_head((uint32_t)slab, bin_info(place->bin));
+    return true;
+}
+
+/* The block is ours and the hit path would not take it. */
+static void free_own(struct tcache *t, unsigned bin, void *block)
+{
+    struct magazine *m = &t->hot.bins[bin];
+    t->hot.limit = load_acquire(&window.limit);
+    if (UNLIKELY(*load_relaxed(&m->top) == block))
+        check_fail("double free", block);
+    if (load_relaxed(&m->top) >= m->end)
+        tcache_flush_half(t, bin);
+    void **top = load_relaxed(&m->top);
+    top[1] = block;
+    store_relaxed(&m->top, top + 1);
+}
+
+SLOW void tcache_free_slow(void *block)
+{
+    if (block == NULL)
+        return;
+    struct tcache *t = tcache_self_or_attach();
+    struct place place;
+    if (!find_place(block, &place)) {
+        if (t != NULL)
+            tcache_note_slow(t);
+        large_free(block);
+        return;
+    }
+    if (t != NULL && place.owner == t->heap.id) {
+        free_own(t, place.bin, block);
+        return;
+    }
+    const struct bin_info *info = bin_info(place.bin);
+    uint32_t number = slab_block_number(place.slab, info, block);
+    if (t == NULL) {
+        remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
+        return;
+    }
+    tcache_note_slow(t);
+    outbox_add(&t->outbox, place.slab, place.bin, number);
+}
+
+size_t tcache_usable_bytes(const void *block)
+{
+    struct place place;
+    if (find_place(block, &place))
+        return bin_info(place.bin)->block_bytes;
+    size_t bytes = large_usable_bytes(block);
+    CHECK(bytes != 0, "size of a pointer that malloc did not return", block);
+    return bytes;
+}
+
+void *tcache_resize_in_place(void *block, size_t bytes)
+{
+    struct place place;
+    if (find_place(block, &place)) {
+        size_t have = bin_info(place.bin)->block_bytes;
+        /* Shrinking to less than half is worth a copy; 16 bytes are not. */
+        return bytes <= have && (bytes > have / 2 || have <= 64) ? block : NULL;
+    }
+    size_t have = large_usable_bytes(block);
+    CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
+    if (bytes <= have && bytes > have / 2)
+        return block;
+    return bytes <= MEDIUM_MAX_BYTES ? NULL : large_resize(block, bytes);
+}

@@ -1,0 +1,66 @@
+/* A thread's cache: magazines, the outbox of remote frees, and the heap behind them. Belongs to its thread alone; only
+ * `heap` is met by others, under its lock. A tcache is never unmapped: its thread gone, it waits with its heap for
+ * the next thread. */
+#ifndef HAKMEM_TCACHE_TCACHE_H
+#define HAKMEM_TCACHE_TCACHE_H
+
+#include "slab/heap.h"
+#include "tcache/hot.h"
+#include "tcache/outbox.h"
+
+struct tcache_bin {
+    void **array;      /* array[0] is NULL; under the heap's lock while it is replaced */
+    uint32_t capacity; /* entries the array has room for, beside array[0] */
+    uint16_t batch;    /* blocks the next refill asks for */
+    uint8_t streak;    /* refills since the last flush, saturating */
+    bool overflowed;   /* a flush since the last refill: the next refill completes a round trip */
+    bool packed;       /* the array lies in the first, shared piece */
+};
+
+struct tcache {
+    struct hot hot;
+    uint32_t slow_count;     /* slow operations; every TICK_SLOW_OPERATIONS of them the clock is read */
+    uint64_t aged_ms;        /* when the heap was last aged */
+    uint64_t entitled_bytes; /* sum of capacity * block size; <= policy thread_cache_bytes, but for the first arrays */
+    struct tcache_bin bins[BIN_COUNT];
+    struct outbox outbox;
+    struct heap heap;
+};
+
+#define TICK_SLOW_OPERATIONS 64u
+
+/* Gives a zeroed tcache its arrays and its heap. False: memory is out. */
+bool tcache_init(struct tcache *t);
+/* Makes t the calling thread's cache; tcache_leave takes it away again (its contents stay). */
+void tcache_enter(struct tcache *t);
+void tcache_leave(void);
+/* The calling thread's cache, or NULL. */
+struct tcache *tcache_self(void);
+/* Empties magazines and outbox into the slabs. By the owning thread. */
+void tcache_flush_all(struct tcache *t);
+/* Forgets what magazines and outbox hold: their thread did not survive fork. */
+void tcache_forget(struct tcache *t);
+FAST struct tcache *tcache_of_heap(struct heap *h)
+{
+    return (struct tcache *)((char *)h - offsetof(struct tcache, heap));
+}
+
+/* The slow ends of the hit paths; NULL when memory is out. Neither sets errno. */
+SLOW void *tcache_malloc_slow(size_t bytes);
+SLOW void tcache_free_slow(void *block);
+/* Medium sizes (TINY_MAX_BYTES < bytes <= MEDIUM_MAX_BYTES); falls through to the slow path. */
+void *tcache_malloc_medium(size_t bytes);
+
+/* A block of at least `bytes`, aligned to a power of two of any size. *zeroed: it reads as zero already. */
+void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);
+/* Bytes of a live block that the program may use. Aborts for an address that is no block. */
+size_t tcache_usable_bytes(const void *block);
+/* Resizes without moving if it can. Returns the block, or NULL. */
+void *tcache_resize_in_place(void *block, size_t bytes);
+/* Collects, flushes and trims what the calling thread holds; the rest of giving memory back is the arena's. */
+void tcache_trim_self(void);
+
+/* The heap of threads that have no cache: before their first and after their last moment with one. */
+extern struct heap stray_heap;
+
+#endif

@@ -1,0 +1,32 @@
+/* What the slow paths of a thread's cache share. */
+#ifndef HAKMEM_TCACHE_TCACHE_INTERNAL_H
+#define HAKMEM_TCACHE_TCACHE_INTERNAL_H
+
+#include "tcache/tcache.h"
+
+/* Counts a slow operation; now and then reads the clock, ages the thread's heap and runs the process's ticks. */
+void tcache_note_slow(struct tcache *t);
+/* The calling thread's cache, made if need be; NULL: it has none and must use the stray heap. */
+struct tcache *tcache_self_or_attach(void);
+
+/* A block of a bin whose magazine is empty. NULL: memory is out. */
+void *tcache_refill(struct tcache *t, unsigned bin);
+/* Makes room in a full magazine: gives its oldest half back to the slabs. */
+void tcache_flush_half(struct tcache *t, unsigned bin);
+/* Empties one magazine. */
+void tcache_flush_bin(struct tcache *t, unsigned bin);
+
+/* Arrays. Growth obeys the ceilings and the thread's budget; false: it may not, or memory is out. */
+bool magazine_pack_all(struct tcache *t);
+bool magazine_grow(struct tcache *t, unsigned bin);
+uint32_t magazine_ceiling(unsigned bin);
+
+/* Blocks without a cache. */
+void *stray_malloc(unsigned bin);
+
+FAST uint32_t magazine_count(const struct tcache *t, unsigned bin)
+{
+    return (uint32_t)(load_relaxed(&t->hot.bins[bin].top) - t->bins[bin].array);
+}
+
+#endif
