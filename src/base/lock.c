@@ -62,7 +62,10 @@ void lock_note_released(const struct lock *l)
 
 void lock_fork_take(struct lock *l)
 {
-    lock_acquire(l);
+    uint32_t expected = 0;
+    if (!cas_strong_acquire(&l->word, &expected, 1))
+        lock_acquire_contended(l);
+    lock_note_acquired(l, true); /* two locks of rank LOCK_HEAP are taken here: its own, and the stray heap's */
     store_relaxed(&l->forking, 1);
 }
 

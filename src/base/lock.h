@@ -14,9 +14,10 @@ enum lock_rank {
     LOCK_LIFECYCLE, /* process start, thread registration */
     LOCK_TICK,      /* one thread at a time runs the periodic work; only ever tried */
     LOCK_PARKED,    /* the list of heaps without a thread */
-    LOCK_HEAP,      /* one heap's slab state; a second one only by try */
+    LOCK_HEAP,      /* one heap's slab state; a second one only by try (fork: the stray heap's as well) */
     LOCK_LARGE,     /* the table of huge mappings */
     LOCK_ARENA,     /* SuperSlab slots coming and going, growth of the window */
+    LOCK_HEAP_TABLE, /* heap ids */
     LOCK_META,      /* metadata memory */
     LOCK_RANK_COUNT
 };

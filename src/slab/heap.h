@@ -50,6 +50,7 @@ bool heap_register(struct heap *h);
 struct heap *heap_by_id(uint32_t id);
 /* Ids run from 1 to this. An entry below it may still be NULL for a moment. */
 uint32_t heap_count(void);
+struct lock *heap_table_lock(void);
 
 /* Takes up to `want` blocks, written downwards from `last` as slab_take does. Less than `want` when the slabs at hand
  * hold no more; 0 when memory is out. Takes the heap's lock. */
@@ -64,10 +65,16 @@ void heap_age(struct heap *h, bool all);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
 
+/* A step of ageing for heaps that no thread of their own ages: the stray heap and the parked ones, one per call. */
+void heap_age_orphans(void);
+
 /* After fork, in the child, for a surviving slab: see docs/concurrency.md. */
 void heap_rearm_after_fork(struct heap *h, uint32_t slab);
 
 /* The parked heaps' number; > 0: stealing may pay. Atomic relaxed; written by lifecycle under the parked list's lock. */
 extern uint32_t heap_parked_count;
+
+/* The heap of threads that have no cache: before their first and after their last moment with one. */
+extern struct heap stray_heap;
 
 #endif

@@ -10,39 +10,37 @@ enum { TABLE_CHUNK = 1024, STEAL_TRIES = 8 };
 static struct heap **heap_table[(MAP_OWNER_MAX + 1) / TABLE_CHUNK];
 static struct heap *first_chunk[TABLE_CHUNK];
 static uint32_t heap_ids; /* atomic; ids handed out. Written under register_lock */
-static struct lock register_lock = LOCK_INIT(LOCK_META);
+static struct lock register_lock = LOCK_INIT(LOCK_HEAP_TABLE);
 static uint32_t steal_cursor; /* atomic relaxed; spreads the thieves */
+static uint32_t age_cursor;   /* atomic relaxed */
+
+struct heap stray_heap = { .lock = LOCK_INIT(LOCK_HEAP) };
 
 uint32_t heap_parked_count;
 
 bool heap_register(struct heap *h)
 {
-    struct heap **spare_chunk = first_chunk; /* for the chunk that the next id falls into, should it be missing */
-    for (;;) {
-        lock_acquire(&register_lock);
-        uint32_t id = heap_ids + 1;
-        struct heap ***chunk = &heap_table[id / TABLE_CHUNK];
-        bool first = id / TABLE_CHUNK == 0;
-        if (id > MAP_OWNER_MAX) {
-            lock_release(&register_lock);
-            return false;
-        }
-        if (*chunk != NULL || first == (spare_chunk == first_chunk)) {
-            if (*chunk == NULL)
-                store_release(chunk, spare_chunk);
-            h->id = id;
-            store_release(&(*chunk)[id % TABLE_CHUNK], h);
-            store_release(&heap_ids, id);
-            lock_release(&register_lock);
-            return true;
-        }
-        /* Metadata memory has a lock of the same rank, so it is asked for outside. Should another thread be faster,
-         * its chunk stands and ours is spent. */
-        lock_release(&register_lock);
-        spare_chunk = meta_alloc(TABLE_CHUNK * sizeof *spare_chunk);
-        if (spare_chunk == NULL)
-            return false;
+    lock_acquire(&register_lock);
+    uint32_t id = heap_ids + 1;
+    struct heap ***chunk = &heap_table[id / TABLE_CHUNK];
+    bool ok = id <= MAP_OWNER_MAX;
+    if (ok && *chunk == NULL) {
+        struct heap **fresh = id < TABLE_CHUNK ? first_chunk : meta_alloc(TABLE_CHUNK * sizeof *fresh);
+        store_release(chunk, fresh);
+        ok = fresh != NULL;
     }
+    if (ok) {
+        h->id = id;
+        store_release(&(*chunk)[id % TABLE_CHUNK], h);
+        store_release(&heap_ids, id);
+    }
+    lock_release(&register_lock);
+    return ok;
+}
+
+struct lock *heap_table_lock(void)
+{
+    return &register_lock;
 }
 
 struct heap *heap_by_id(uint32_t id)
@@ -121,8 +119,22 @@ void heap_reclaim_others(const struct heap *self)
     }
 }
 
+void heap_age_orphans(void)
+{
+    uint32_t count = heap_count();
+    uint32_t id = fetch_add_relaxed(&age_cursor, 1) % count + 1;
+    struct heap *x = heap_by_id(id);
+    if (x == NULL || (x != &stray_heap && load_relaxed(&x->state) != HEAP_PARKED) || !lock_try(&x->lock))
+        return;
+    if (x == &stray_heap || x->state == HEAP_PARKED)
+        heap_age(x, true);
+    lock_release(&x->lock);
+}
+
 void heap_rearm_after_fork(struct heap *h, uint32_t slab)
 {
-    exchange_acq_rel(&remote_at(slab)->armed, 1);
+    struct remote *r = remote_at(slab);
+    if (load_relaxed(&r->armed) == 0) /* a plain look first: it spares the copy of an untouched page */
+        exchange_acq_rel(&r->armed, 1);
     heap_collect(h, slab);
 }

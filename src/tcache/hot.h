@@ -54,9 +54,17 @@ FAST const struct hot_static *hot_anchor(void)
     return anchor;
 }
 
+/* The calling thread's hot block, or hot_static.empty; the distance to the anchor is folded into later accesses. */
+FAST struct hot *hot_self(const struct hot_static *anchor)
+{
+    const char *self = (const char *)anchor + hot_delta;
+    __asm__("" : "+r"(self));
+    return (struct hot *)(uintptr_t)(self + offsetof(struct hot_static, empty));
+}
+
 FAST struct magazine *hot_magazine(const struct hot_static *anchor, size_t offset)
 {
-    return (struct magazine *)((char *)anchor + hot_delta + offsetof(struct hot_static, empty.bins) + offset);
+    return (struct magazine *)((char *)hot_self(anchor)->bins + offset);
 }
 
 FAST void *hot_pop(struct magazine *m)
@@ -87,7 +95,7 @@ typedef void (*hot_free_slow_fn)(void *block);
 
 FAST void hot_free(void *block, hot_free_slow_fn slow)
 {
-    const struct hot *hot = (const struct hot *)((const char *)&hot_anchor()->empty + hot_delta);
+    const struct hot *hot = hot_self(hot_anchor());
     uintptr_t base = hot->window_base;
     uint64_t slab = ((uintptr_t)block - base) >> SLAB_SHIFT;
     if (UNLIKELY(slab >= hot->limit))

@@ -8,8 +8,6 @@
 #include "os/os.h"
 #include "tcache/tcache_internal.h"
 
-struct heap stray_heap = { .lock = LOCK_INIT(LOCK_HEAP) };
-
 struct tcache *tcache_self(void)
 {
     return hot_delta == 0 ? NULL : (struct tcache *)((char *)&hot_anchor()->empty + hot_delta);
@@ -191,6 +189,7 @@ SLOW void tcache_free_slow(void *block)
     const struct bin_info *info = bin_info(place.bin);
     uint32_t number = slab_block_number(place.slab, info, block);
     if (t == NULL) {
+        upcall_fork_recover();
         remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
         return;
     }

@@ -60,7 +60,4 @@ void *tcache_resize_in_place(void *block, size_t bytes);
 /* Collects, flushes and trims what the calling thread holds; the rest of giving memory back is the arena's. */
 void tcache_trim_self(void);
 
-/* The heap of threads that have no cache: before their first and after their last moment with one. */
-extern struct heap stray_heap;
-
 #endif

@@ -1,0 +1,116 @@
+/* fork(): the child gets a working heap at any instant, and fork+exec pays nothing.
+ *
+ * prepare takes the global locks and the forking thread's own heap, so that what they guard is consistent in the
+ * child. Other heaps are left alone; the child looks at them at its first slow path (fork_recover). */
+#include <pthread.h>
+
+#include "arena/meta.h"
+#include "base/tick.h"
+#include "base/upcall.h"
+#include "large/large.h"
+#include "lifecycle/lifecycle.h"
+
+uint32_t upcall_fork_pending;
+
+/* The forking thread's cache, NULL if it has none. Written by fork_prepare, read by the handlers of the same thread and
+ * by fork_recover in the child, where it stays the one cache that survived; guarded by LOCK_LIFECYCLE. */
+static struct tcache *forking_tcache;
+
+static void fork_prepare(void)
+{
+    lock_fork_take(lifecycle_lock());
+    lock_fork_take(tick_lock());
+    lock_fork_take(parked_lock());
+    forking_tcache = tcache_self();
+    lock_fork_take(&stray_heap.lock);
+    if (forking_tcache != NULL)
+        lock_fork_take(&forking_tcache->heap.lock);
+    lock_fork_take(huge_lock());
+    lock_fork_take(arena_lock());
+    lock_fork_take(heap_table_lock());
+    lock_fork_take(meta_lock());
+    lock_fork_begin();
+}
+
+static void give_back(void)
+{
+    lock_fork_end();
+    lock_fork_give(meta_lock());
+    lock_fork_give(heap_table_lock());
+    lock_fork_give(arena_lock());
+    lock_fork_give(huge_lock());
+    if (forking_tcache != NULL)
+        lock_fork_give(&forking_tcache->heap.lock);
+    lock_fork_give(&stray_heap.lock);
+    lock_fork_give(parked_lock());
+    lock_fork_give(tick_lock());
+    lock_fork_give(lifecycle_lock());
+}
+
+static void fork_in_child(void)
+{
+    if (!thread_is_first())
+        thread_forget_first();
+    store_release(&upcall_fork_pending, 1);
+    give_back();
+}
+
+/* Rebuilds the parked list: every heap is parked but the survivor's, and but those whose lock was held by a thread that
+ * is gone. Such a heap was in the middle of a change that nobody can finish. What it holds stays as it is: blocks in use
+ * stay usable, frees are noted and never collected. Threads that the child has started wait for us at their first slow
+ * path, so no other heap is in use. */
+static void recover_heaps(const struct heap *survivor)
+{
+    lock_acquire(parked_lock());
+    thread_forget_parked();
+    for (uint32_t id = 1; id <= heap_count(); id++) {
+        struct heap *h = heap_by_id(id);
+        /* What dead producers pushed, or were about to push, is found by looking at every slab. */
+        store_relaxed(&h->remote_stack, SLAB_NONE);
+        if (h == survivor || h == &stray_heap || h->state == HEAP_RETIRED)
+            continue;
+        if (load_relaxed(&h->lock.word) != 0) {
+            store_relaxed(&h->state, HEAP_RETIRED);
+            continue;
+        }
+        if (h->state == HEAP_ATTACHED)
+            tcache_forget(tcache_of_heap(h));
+        thread_park(h);
+    }
+    lock_release(parked_lock());
+}
+
+static void recover_slabs(void)
+{
+    uint32_t limit = window.base == 0 ? 0 : (uint32_t)load_acquire(&window.limit);
+    for (uint32_t slab = window.first_superslab * SUPERSLAB_SLABS; slab < limit; slab++) {
+        uint32_t word = load_relaxed(window_word(slab));
+        if (word >> MAP_OWNER_SHIFT == 0)
+            continue;
+        struct heap *h = heap_by_id(word >> MAP_OWNER_SHIFT);
+        if (h->state == HEAP_RETIRED)
+            continue;
+        const struct bin_info *info = bin_info((word & ((1u << MAP_OWNER_SHIFT) - 1)) / BIN_STRIDE_BYTES);
+        if (slab != slab_head(slab, info))
+            continue;
+        lock_acquire(&h->lock);
+        heap_rearm_after_fork(h, slab);
+        lock_release(&h->lock);
+    }
+}
+
+SLOW void upcall_fork_recover_now(void)
+{
+    lock_acquire(lifecycle_lock());
+    if (load_relaxed(&upcall_fork_pending) != 0) {
+        recover_heaps(forking_tcache == NULL ? NULL : &forking_tcache->heap);
+        recover_slabs();
+        store_release(&upcall_fork_pending, 0);
+    }
+    lock_release(lifecycle_lock());
+}
+
+void fork_register_handlers(void)
+{
+    pthread_atfork(fork_prepare, give_back, fork_in_child);
+}

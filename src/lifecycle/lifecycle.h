@@ -1,0 +1,27 @@
+/* The life of the process, of its threads, and of its forked children. The only layer that knows all the others. */
+#ifndef HAKMEM_LIFECYCLE_LIFECYCLE_H
+#define HAKMEM_LIFECYCLE_LIFECYCLE_H
+
+#include "base/lock.h"
+#include "tcache/tcache.h"
+
+/* Brings the allocator up, in one fixed order, once. True when it is up; false while this very thread is at it. */
+bool process_start(void);
+
+/* Remembers that the calling thread is the process's first one. */
+void thread_note_first(void);
+/* The key whose destructor parks a thread's heap. Once, by process_start. */
+void thread_make_key(void);
+/* From now on the process's first thread is like any other: it is not this one that survived fork. */
+void thread_forget_first(void);
+bool thread_is_first(void);
+/* Puts a heap that has no thread on the parked list. LOCK_PARKED and the heap's lock are held. */
+void thread_park(struct heap *h);
+/* Empties the parked list. LOCK_PARKED is held. */
+void thread_forget_parked(void);
+struct lock *parked_lock(void);
+
+struct lock *lifecycle_lock(void);
+void fork_register_handlers(void);
+
+#endif

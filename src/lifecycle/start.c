@@ -1,0 +1,79 @@
+/* Start and end of the process. The first malloc may come before any constructor, out of the loader itself; so the
+ * start is driven by need, and the constructor only makes sure that it happens and adds what libc must be up for. */
+#include <pthread.h>
+
+#include "base/tick.h"
+#include "config/config.h"
+#include "config/policy.h"
+#include "lifecycle/lifecycle.h"
+#include "os/os.h"
+#include "stats/report.h"
+
+enum { START_NONE, START_RUNNING, START_DONE };
+
+static uint32_t start_phase; /* atomic; written under start_lock, DONE with release, read with acquire */
+static struct lock start_lock = LOCK_INIT(LOCK_LIFECYCLE);
+THREAD_LOCAL bool start_is_mine; /* this thread is inside process_start */
+
+struct lock *lifecycle_lock(void)
+{
+    return &start_lock;
+}
+
+static void decay_tick(uint64_t now_ms)
+{
+    arena_decay(now_ms, load_relaxed(&policy_live.decay_ms), load_relaxed(&policy_live.retained_superslabs));
+}
+
+static void orphans_tick(uint64_t now_ms)
+{
+    (void)now_ms;
+    heap_age_orphans();
+}
+
+static void start_layers(void)
+{
+    os_start();
+    config_start(os_environment(), os_is_secure());
+    const struct config *config = config_get();
+    policy_start(config);
+    window_start();
+    arena_set_prewarm(config->superslab_prewarm_count);
+    heap_register(&stray_heap);
+    tick_register(decay_tick);
+    tick_register(orphans_tick);
+    if (config->stats_enable && config->stats_interval_sec != 0)
+        tick_register(stats_tick);
+    thread_note_first();
+    thread_make_key();
+}
+
+bool process_start(void)
+{
+    if (LIKELY(load_acquire(&start_phase) == START_DONE))
+        return true;
+    if (start_is_mine)
+        return false;
+    lock_acquire(&start_lock);
+    if (start_phase == START_NONE) {
+        start_is_mine = true;
+        store_relaxed(&start_phase, START_RUNNING);
+        start_layers();
+        store_release(&start_phase, START_DONE);
+        start_is_mine = false;
+    }
+    lock_release(&start_lock);
+    return true;
+}
+
+__attribute__((constructor(101))) static void process_constructor(void)
+{
+    process_start();
+    fork_register_handlers();
+}
+
+__attribute__((destructor(101))) static void process_destructor(void)
+{
+    if (config_get()->stats_enable)
+        stats_at_exit();
+}

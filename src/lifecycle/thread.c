@@ -1,0 +1,144 @@
+/* Threads: attach on the first slow path, park the heap at exit, adopt a parked heap whole.
+ *
+ * A thread is FRESH, then ATTACHED, then (its destructor has run) DETACHED. A detached thread may still allocate and
+ * free, from destructors of other keys or from libc's own clean-up: it uses the stray heap, without a cache. */
+#include <errno.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "arena/meta.h"
+#include "base/upcall.h"
+#include "lifecycle/lifecycle.h"
+#include "os/os.h"
+
+enum thread_phase { THREAD_FRESH, THREAD_ATTACHED, THREAD_DETACHED };
+
+/* Destructors of other keys often allocate and free: let them go first, for so many rounds of the four that POSIX
+ * promises. */
+enum { EXIT_ROUNDS_DEFERRED = 2 };
+
+THREAD_LOCAL uint8_t thread_phase;
+THREAD_LOCAL uint8_t thread_exit_rounds;
+
+/* The first thread's cache is static, so that the loader may reset the thread-locals under it: it finds the same again. */
+static struct tcache first_tcache;
+/* The address of the first thread's thread_phase; NULL once its cache belongs to the parked list. Written by the first
+ * thread, or by the only thread of a forked child; other threads compare it with an address of their own, which it
+ * never equals. Atomic relaxed. */
+static uint8_t *first_thread;
+
+static pthread_key_t exit_key;
+static bool exit_key_made; /* written by process_start */
+
+static struct {
+    struct lock lock;
+    struct heap *list; /* through next_parked */
+} parked = { .lock = LOCK_INIT(LOCK_PARKED) };
+
+struct lock *parked_lock(void)
+{
+    return &parked.lock;
+}
+
+void thread_note_first(void)
+{
+    if (syscall(SYS_gettid) == os_process_id())
+        store_relaxed(&first_thread, &thread_phase);
+}
+
+void thread_forget_first(void)
+{
+    store_relaxed(&first_thread, NULL);
+}
+
+bool thread_is_first(void)
+{
+    return load_relaxed(&first_thread) == &thread_phase;
+}
+
+void thread_park(struct heap *h)
+{
+    store_relaxed(&h->state, HEAP_PARKED);
+    h->next_parked = parked.list;
+    parked.list = h;
+    store_relaxed(&heap_parked_count, heap_parked_count + 1);
+}
+
+void thread_forget_parked(void)
+{
+    parked.list = NULL;
+    store_relaxed(&heap_parked_count, 0);
+}
+
+static struct tcache *adopt(void)
+{
+    if (load_relaxed(&heap_parked_count) == 0)
+        return NULL;
+    lock_acquire(&parked.lock);
+    struct heap *h = parked.list;
+    if (h != NULL) {
+        parked.list = h->next_parked;
+        h->next_parked = NULL;
+        store_relaxed(&heap_parked_count, heap_parked_count - 1);
+        /* Under the heap's lock: a thief that has it sees the heap parked to the end, and we see what it moved. */
+        lock_acquire(&h->lock);
+        store_relaxed(&h->state, HEAP_ATTACHED);
+        lock_release(&h->lock);
+    }
+    lock_release(&parked.lock);
+    return h == NULL ? NULL : tcache_of_heap(h);
+}
+
+static struct tcache *create(void)
+{
+    struct tcache *t = meta_alloc(sizeof *t);
+    return t != NULL && tcache_init(t) ? t : NULL;
+}
+
+static void thread_exit(void *value)
+{
+    if (thread_exit_rounds++ < EXIT_ROUNDS_DEFERRED && pthread_setspecific(exit_key, value) == 0)
+        return;
+    struct tcache *t = tcache_self();
+    thread_phase = THREAD_DETACHED;
+    if (t == NULL)
+        return;
+    upcall_fork_recover();
+    tcache_flush_all(t);
+    tcache_leave();
+    if (thread_is_first())
+        thread_forget_first();
+    lock_acquire(&parked.lock);
+    lock_acquire(&t->heap.lock);
+    heap_age(&t->heap, true);
+    thread_park(&t->heap);
+    lock_release(&t->heap.lock);
+    lock_release(&parked.lock);
+}
+
+void thread_make_key(void)
+{
+    exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+}
+
+SLOW struct tcache *upcall_thread_attach(void)
+{
+    if (thread_phase == THREAD_DETACHED || !process_start())
+        return NULL;
+    upcall_fork_recover();
+    struct tcache *t;
+    if (thread_is_first())
+        t = first_tcache.heap.id != 0 || tcache_init(&first_tcache) ? &first_tcache : NULL;
+    else if ((t = adopt()) == NULL)
+        t = create();
+    if (t == NULL)
+        return NULL;
+    thread_phase = THREAD_ATTACHED;
+    tcache_enter(t);
+    int saved = errno;
+    if (exit_key_made) /* may call malloc for keys from 32 on: it is served, we have entered */
+        pthread_setspecific(exit_key, t);
+    errno = saved;
+    return t;
+}

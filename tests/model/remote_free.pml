@@ -1,0 +1,949 @@
+/* The life of a slab under remote frees: a model for spin (https://spinroot.com), run by run.sh.
+ *
+ * Read docs/concurrency.md first; the labels are its labels. Each is one C function:
+ *
+ *   R1..R4   remote_deliver()  a thread that is not the owner hands freed blocks back, without a lock
+ *   D1..D4   heap_drain()      whoever holds the heap's lock collects what was handed back
+ *   RETIRE   slab_retire()     an empty slab goes back to the arena
+ *   ATTACH   slab_attach()     a heap takes a slab from the arena
+ *   STEAL    heap_steal()      a slab of a parked heap moves to the thief's heap
+ *   FORK     fork_recover()    the child of fork() repairs the heaps of threads that it does not have
+ *
+ * WHAT IS A STEP. One atomic operation of the C code is one step, and so is each write to a word that other threads
+ * read without a lock (owner, map word, rnext). Data that only the lock's holder reads (free map, list membership)
+ * changes together with a neighbouring step: nobody can look in between, and an assertion demands the lock. Memory is
+ * sequentially consistent here; what that leaves out is covered by orders.cpp and by the argument in the document.
+ * Some mutants below therefore perform two steps in the order that a missing acquire or release would permit.
+ *
+ * GHOSTS are variables that the C code does not have; nothing branches on them:
+ *
+ *   tok[s]   who holds the slab's token: 0 nobody (then and only then armed == 1), the arena, a process, a stack
+ *   live[s]  blocks the program holds: a bit is set by malloc and cleared by the free that counts
+ *   mail[s]  those of them that somebody may free next
+ *   mag[s]   freed by the owner, in its magazine, not yet in the free map
+ *
+ * WHAT IS CHECKED, in every reachable state:
+ *   - armed == 0 if and only if the token has exactly one holder; only it writes rnext, owner, map word, and pushes;
+ *     so no slab is on two stacks, or twice on one, and nothing that lies in the arena is ever pushed
+ *   - a slab found on a heap's stack belongs to that heap
+ *   - free maps, lists and state are touched under the owner's lock only
+ *   - no block is handed out twice, none is freed into a slab that is not in use
+ *   - no deadlock
+ *   and when all threads have come to rest and every heap was drained once:
+ *   - no remote bit is left, every block is in a free map, and (stronger) every empty slab is back in the arena
+ *
+ * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS, SLABS, BLOCKS, WORDS, THREADS, PRODUCERS, OPS (steps that
+ * each thread may take), TAKES. Features: ALLOC, PARK, STEAL, HARVEST, LOCAL, PEEK, FORK. Bugs: MUTANT_x. */
+
+#ifndef HEAPS
+#define HEAPS 2
+#endif
+#ifndef SLABS
+#define SLABS 1
+#endif
+#ifndef BLOCKS
+#define BLOCKS 2
+#endif
+#ifndef WORDS
+#define WORDS 1 /* words in a slab's remote bitmap; with 2, block 0 is alone in the first */
+#endif
+#ifndef THREADS
+#define THREADS 2 /* thread i starts with heap i */
+#endif
+#ifndef PRODUCERS
+#define PRODUCERS 2 /* threads that free only, and have no heap */
+#endif
+#ifndef OPS
+#define OPS 3
+#endif
+#ifndef ATTACHED
+#define ATTACHED 0 /* slabs 0..ATTACHED-1 start in use, all their blocks with the program; the others in the arena */
+#endif
+#ifndef PARKED_FIRST
+#define PARKED_FIRST HEAPS /* heaps from this one on start parked, and it has those slabs; else heap 0 (FORK: each) */
+#endif
+
+#define ALL ((1 << BLOCKS) - 1)
+#define BIT(s) (1 << (s))
+#define LOWEST(m) ((m) & -(m))
+#if WORDS == 1
+#define WORD(w) ALL
+#else
+#define WORD(w) ((w) == 0 -> 1 : (ALL & ~1))
+#endif
+
+#define NOBODY 0
+#define ARENA 1
+#define STACK(h) (2 + (h))
+#define DEAD 15 /* a thread that the child of fork() does not have */
+#define PROCESS(p) (16 + (p))
+#define ME PROCESS(_pid)
+
+/* Shared words. Slabs and heaps are named by index + 1 where 0 means none. */
+bit armed[SLABS];
+byte owner[SLABS];
+byte map[SLABS];
+byte rnext[SLABS];
+byte rem[SLABS];
+byte rstack[HEAPS];
+byte lock[HEAPS]; /* 0 free, else holder's pid + 1 */
+byte arena_free;  /* bit per slab */
+
+/* Guarded by the lock of the owner. */
+byte fre[SLABS];
+byte listed[SLABS]; /* heap in whose lists the slab is */
+bit parked[HEAPS];
+
+/* Ghosts. */
+byte tok[SLABS];
+byte live[SLABS];
+byte mail[SLABS];
+byte mag[SLABS];
+
+byte threads_done;
+byte producers_done;
+bit forked;
+byte buried;
+byte written_off; /* bit per heap */
+
+inline acquire(h) { atomic { lock[h] == 0 -> lock[h] = _pid + 1 } }
+inline try_acquire(h, got)
+{
+	d_step {
+		if
+		:: lock[h] == 0 -> lock[h] = _pid + 1; got = 1
+		:: else -> got = 0
+		fi
+	}
+}
+inline release(h) { d_step { assert(lock[h] == _pid + 1); lock[h] = 0 } }
+
+/* Every process declares these: an inline has no variables of its own. They are put back to 0 after use, or states
+ * would differ in nothing but litter. */
+#define LOCALS \
+	byte dl, ds, dw, dg, gi, gn; /* drain */ \
+	bit retired; \
+	bit old; byte rh, rhead, rw; bit pushed; /* remote */ \
+	byte x; bit got, won; /* steal */ \
+	byte s, m, w, my, ops
+
+/* ---- R ---- */
+
+inline remote_r1(sl, mask)
+{
+	rw = 0;
+	do
+	:: rw < WORDS && (mask & WORD(rw)) != 0 ->
+		d_step {
+			/* R1 */
+			assert((rem[sl] & mask & WORD(rw)) == 0); /* else: double free */
+			assert((live[sl] & mask & WORD(rw)) == (mask & WORD(rw)));
+			rem[sl] = rem[sl] | (mask & WORD(rw));
+			live[sl] = live[sl] & ~(mask & WORD(rw));
+			rw++
+		}
+	:: rw < WORDS && (mask & WORD(rw)) == 0 -> rw++
+	:: else -> break
+	od;
+	rw = 0
+}
+
+inline remote_r2(sl)
+{
+	d_step {
+		/* R2 */
+		old = armed[sl];
+		armed[sl] = 0;
+		if
+		:: old -> assert(tok[sl] == NOBODY); tok[sl] = ME
+		:: else -> assert(tok[sl] != NOBODY)
+		fi
+	}
+}
+
+inline remote_deliver(sl, mask)
+{
+#ifdef MUTANT_PLAIN_LOAD
+	/* A plain load before the exchange is not ordered after R1: the processor may have done it first. */
+	old = armed[sl];
+	remote_r1(sl, mask);
+	if
+	:: old -> remote_r2(sl)
+	:: else
+	fi;
+#else
+#ifdef MUTANT_R2_RELAXED
+	/* An exchange without release may overtake R1. */
+	remote_r2(sl);
+	remote_r1(sl, mask);
+#else
+	remote_r1(sl, mask);
+#ifdef PLAIN_LOAD_IN_ORDER
+	old = armed[sl];
+	if
+	:: old -> remote_r2(sl)
+	:: else
+	fi;
+#else
+	remote_r2(sl);
+#endif
+#endif
+#endif
+	if
+	:: old ->
+		rh = owner[sl]; /* R3 */
+		pushed = 0;
+		do
+		:: !pushed ->
+			rhead = rstack[rh - 1];
+			d_step {
+				assert(tok[sl] == ME);
+				rnext[sl] = rhead
+			}
+			d_step {
+				/* R4 */
+				if
+				:: rstack[rh - 1] == rhead ->
+					assert(tok[sl] == ME);
+					assert((arena_free & BIT(sl)) == 0);
+					assert(owner[sl] == rh);
+					rstack[rh - 1] = sl + 1;
+					tok[sl] = STACK(rh - 1);
+					pushed = 1
+				:: else
+				fi
+			}
+		:: else -> break
+		od
+	:: else
+	fi;
+	atomic { old = 0; rh = 0; rhead = 0; pushed = 0 }
+}
+
+/* ---- RETIRE, ATTACH ---- */
+
+/* Under h's lock; the slab's free map is full. */
+inline retire(sl, h)
+{
+	d_step {
+		assert(lock[h] == _pid + 1 && listed[sl] == h + 1 && owner[sl] == h + 1);
+		assert(fre[sl] == ALL);
+#ifdef MUTANT_RETIRE_NO_CAS
+		armed[sl] = 0; tok[sl] = ME; retired = 1; listed[sl] = 0
+#else
+		if
+		:: armed[sl] ->
+			assert(tok[sl] == NOBODY);
+			armed[sl] = 0;
+			tok[sl] = ME;
+			listed[sl] = 0;
+			retired = 1
+		:: else -> retired = 0 /* a notice is under way: the drain that gets it will be here again */
+		fi
+#endif
+	}
+	if
+	:: retired ->
+		d_step { assert(tok[sl] == ME); map[sl] = 0 }
+		d_step {
+			/* owner keeps its stale value, as in C */
+			assert(tok[sl] == ME && armed[sl] == 0);
+			assert(rem[sl] == 0 && live[sl] == 0 && mag[sl] == 0);
+			assert((arena_free & BIT(sl)) == 0);
+			tok[sl] = ARENA;
+			arena_free = arena_free | BIT(sl);
+			retired = 0
+		}
+	:: else
+	fi
+}
+
+inline arm(sl)
+{
+	d_step {
+		assert(armed[sl] == 0);
+		assert(tok[sl] == ME);
+		armed[sl] = 1;
+		tok[sl] = NOBODY
+	}
+}
+
+/* Under h's lock. The arena mask has given us the slab in `sl`. */
+inline attach(sl, h)
+{
+	d_step {
+		assert(tok[sl] == ME && lock[h] == _pid + 1);
+		assert(rem[sl] == 0 && listed[sl] == 0 && map[sl] == 0);
+		fre[sl] = ALL;
+		listed[sl] = h + 1
+	}
+#ifdef MUTANT_ATTACH_ARM_FIRST
+	arm(sl);
+	owner[sl] = h + 1;
+	map[sl] = h + 1
+#else
+	owner[sl] = h + 1;
+	map[sl] = h + 1;
+	arm(sl)
+#endif
+}
+
+/* ---- D ---- */
+
+inline look(sl, h)
+{
+	dw = 0;
+	do
+	:: dw < WORDS ->
+		d_step {
+			/* D3 */
+			assert(lock[h] == _pid + 1 && owner[sl] == h + 1 && listed[sl] == h + 1);
+			dg = rem[sl] & WORD(dw);
+			rem[sl] = rem[sl] & ~dg;
+			assert((dg & (fre[sl] | live[sl] | mag[sl])) == 0);
+			fre[sl] = fre[sl] | dg;
+			dg = 0;
+			dw++
+		}
+	:: else -> break
+	od;
+	dw = 0
+}
+
+inline settle(sl, h)
+{
+	if
+	:: fre[sl] == ALL -> retire(sl, h) /* D4 */
+	:: else
+	fi
+}
+
+/* Under h's lock. */
+inline drain(h)
+{
+	d_step {
+		/* D1 */
+		assert(lock[h] == _pid + 1);
+		dl = rstack[h];
+		rstack[h] = 0;
+		gi = dl;
+		gn = 0;
+		do
+		:: gi != 0 ->
+			assert(gn < SLABS); /* else the stack is a ring */
+			assert(tok[gi - 1] == STACK(h));
+			tok[gi - 1] = ME;
+			gi = rnext[gi - 1];
+			gn++
+		:: else -> break
+		od;
+		gi = 0;
+		gn = 0
+	}
+	do
+	:: dl != 0 ->
+		d_step { ds = dl - 1; assert(tok[ds] == ME && owner[ds] == h + 1 && listed[ds] == h + 1) }
+#ifndef MUTANT_RNEXT_AFTER_REARM
+		dl = rnext[ds];
+#endif
+#ifdef MUTANT_REARM_AFTER_LOOK
+		look(ds, h);
+		arm(ds);
+#else
+		arm(ds); /* D2 */
+#ifdef MUTANT_RNEXT_AFTER_REARM
+		dl = rnext[ds];
+#endif
+		look(ds, h);
+#endif
+		settle(ds, h);
+		ds = 0
+	:: else -> break
+	od
+}
+
+/* ---- STEAL ---- */
+
+inline claim_token(sl)
+{
+	d_step {
+		if
+		:: armed[sl] -> assert(tok[sl] == NOBODY); armed[sl] = 0; tok[sl] = ME; won = 1
+		:: else -> won = 0
+		fi
+	}
+}
+
+#ifdef MUTANT_STEAL_ATTACHED
+#define MAY_STEAL(h) true
+#else
+#define MAY_STEAL(h) (parked[h])
+#endif
+#ifdef MUTANT_STEAL_NO_RECHECK
+#define STILL(sl, h) true
+#else
+#define STILL(sl, h) (listed[sl] == (h) + 1)
+#endif
+
+#if SLABS > 1
+#define OTHER_SLAB(cond, sl) :: cond(1) -> sl = 1
+#else
+#define OTHER_SLAB(cond, sl)
+#endif
+#if SLABS > 2
+#define THIRD_SLAB(cond, sl) :: cond(2) -> sl = 2
+#else
+#define THIRD_SLAB(cond, sl)
+#endif
+#define STEALABLE(sl) (listed[sl] == x + 1)
+
+/* The caller has heap y; x was chosen. */
+inline steal(y)
+{
+	acquire(y);
+	try_acquire(x, got);
+	if
+	:: got ->
+		got = 0;
+		if
+		:: MAY_STEAL(x) && STEALABLE(0) -> s = 0; got = 1
+#if SLABS > 1
+		:: MAY_STEAL(x) && STEALABLE(1) -> s = 1; got = 1
+#endif
+		:: else
+		fi;
+		if
+		:: got ->
+#ifdef MUTANT_STEAL_NO_TOKEN
+			won = 1;
+#else
+			claim_token(s);
+			if
+			:: !won ->
+				drain(x);
+				/* The drain may have retired the very slab we chose; another heap may have it by now. */
+				if
+				:: STILL(s, x) -> claim_token(s)
+				:: else
+				fi
+			:: else
+			fi;
+#endif
+			got = 0
+		:: else
+		fi;
+		if
+		:: won ->
+			d_step { assert(listed[s] == x + 1 && owner[s] == x + 1); listed[s] = y + 1 }
+#ifdef MUTANT_STEAL_REARM_FIRST
+			arm(s);
+			owner[s] = y + 1;
+			map[s] = y + 1;
+#else
+			d_step { assert(tok[s] == ME); owner[s] = y + 1 }
+#ifdef MUTANT_STEAL_EARLY_RELEASE
+			release(x);
+#endif
+			d_step { assert(tok[s] == ME); map[s] = y + 1 }
+			arm(s);
+#endif
+#ifndef MUTANT_STEAL_EARLY_RELEASE
+			release(x);
+#endif
+#ifndef MUTANT_STEAL_NO_LOOK
+			look(s, y);
+#endif
+			settle(s, y);
+			won = 0
+		:: else -> release(x)
+		fi;
+		s = 0
+	:: else
+	fi;
+	release(y)
+}
+
+/* ---- malloc and free as the protocol sees them ---- */
+
+#define TAKEABLE(sl) (listed[sl] == my && fre[sl] != 0)
+#if SLABS > 1
+#define NONE_TAKEABLE (!TAKEABLE(0) && !TAKEABLE(1))
+#else
+#define NONE_TAKEABLE (!TAKEABLE(0))
+#endif
+
+/* Under the lock of heap my - 1: blocks of a slab with free ones, else of a new slab, go to the program. */
+inline refill()
+{
+	atomic {
+		if
+		:: TAKEABLE(0) -> s = 0; got = 1
+#if SLABS > 1
+		:: TAKEABLE(1) -> s = 1; got = 1
+#endif
+		:: NONE_TAKEABLE && (arena_free & BIT(0)) -> s = 0; m = 1
+#if SLABS > 1
+		:: NONE_TAKEABLE && !(arena_free & BIT(0)) && (arena_free & BIT(1)) -> s = 1; m = 1
+#endif
+		:: NONE_TAKEABLE && arena_free == 0
+		fi;
+		if
+		:: m -> /* the claim: CAS on the arena's mask */
+			assert(tok[s] == ARENA);
+			arena_free = arena_free & ~BIT(s);
+			tok[s] = ME
+		:: else
+		fi
+	}
+	if
+	:: m -> m = 0; got = 1; attach(s, my - 1)
+	:: else
+	fi;
+	if
+	:: got ->
+		atomic {
+			assert(listed[s] == my && owner[s] == my && fre[s] != 0);
+			if
+			:: m = fre[s]
+			:: LOWEST(fre[s]) != fre[s] -> m = LOWEST(fre[s])
+			fi;
+			assert((m & (live[s] | rem[s] | mag[s])) == 0);
+			fre[s] = fre[s] & ~m;
+			live[s] = live[s] | m;
+			mail[s] = mail[s] | m;
+			m = 0;
+			got = 0
+		}
+	:: else
+	fi;
+	s = 0
+}
+
+/* Picks blocks the program frees now: one, or all of a slab. */
+#define PICK \
+	if \
+	:: mail[0] != 0 -> s = 0 \
+	:: MAIL_1 -> s = 1 \
+	fi; \
+	if \
+	:: m = mail[s] \
+	:: LOWEST(mail[s]) != mail[s] -> m = LOWEST(mail[s]) \
+	fi; \
+	mail[s] = mail[s] & ~m
+#if SLABS > 1
+#define MAIL_1 (mail[1] != 0)
+#define ANY_MAIL (mail[0] != 0 || mail[1] != 0)
+#else
+#define MAIL_1 false
+#define ANY_MAIL (mail[0] != 0)
+#endif
+
+/* free() in a thread with a heap: the map word alone decides. */
+inline free_by_owner()
+{
+	w = map[s];
+	assert(w != 0);
+	if
+	:: w == my ->
+		d_step {
+			assert((live[s] & m) == m);
+			live[s] = live[s] & ~m;
+			mag[s] = mag[s] | m
+		}
+		acquire(my - 1);
+		d_step {
+			/* flush */
+			assert(listed[s] == my && owner[s] == my);
+			assert((fre[s] & m) == 0);
+			mag[s] = mag[s] & ~m;
+			fre[s] = fre[s] | m
+		}
+		settle(s, my - 1);
+		release(my - 1)
+	:: else -> remote_deliver(s, m)
+	fi;
+	atomic { w = 0; s = 0; m = 0 }
+}
+
+inline choose_other_heap()
+{
+	x = (my == 1 -> 1 : 0)
+#if HEAPS > 2
+	;
+	if
+	:: my != 1 -> x = 0
+	:: my != 2 -> x = 1
+	:: my != 3 -> x = 2
+	fi
+#endif
+}
+
+/* fork() stops the parent's other threads at any step, for ever as far as the child can see: their processes leave
+ * through the escape. Their locals are forgotten, which the child cannot know anyway; what they wrote stays, locks and
+ * tokens in their hands included. */
+#ifdef FORK
+#define LIFE_BEGIN {
+#define LIFE_END ; false } unless { forked -> bury() }
+#else
+#define LIFE_BEGIN
+#define LIFE_END
+#endif
+
+inline bury()
+{
+	atomic {
+		gi = 0;
+		do
+		:: gi < SLABS ->
+			if
+			:: tok[gi] == ME -> tok[gi] = DEAD
+			:: else
+			fi;
+			gi++
+		:: else -> break
+		od;
+		gi = 0;
+		do
+		:: gi < HEAPS ->
+			if
+			:: lock[gi] == _pid + 1 -> lock[gi] = DEAD
+			:: else
+			fi;
+			gi++
+		:: else -> break
+		od;
+		dl = 0; ds = 0; dw = 0; dg = 0; gi = 0; gn = 0; retired = 0; old = 0; rh = 0; rhead = 0; rw = 0; pushed = 0;
+		x = 0; got = 0; won = 0; s = 0; m = 0; w = 0; my = 0; ops = 0;
+		buried++
+	}
+}
+
+proctype Thread(byte h)
+{
+	LOCALS;
+
+	LIFE_BEGIN
+	my = h + 1;
+	ops = OPS;
+	do
+	:: ops > 0 ->
+		ops--;
+		if
+#ifdef ALLOC
+		:: my != 0 -> acquire(my - 1); refill(); release(my - 1)
+#endif
+		:: my != 0 && rstack[my - 1] != 0 -> acquire(my - 1); drain(my - 1); release(my - 1)
+#ifdef LOCAL
+		:: atomic { my != 0 && ANY_MAIL -> PICK }; free_by_owner()
+#endif
+#ifdef PEEK
+		/* Bits may be collected under the lock at any time, token or not: "is there something for me?" */
+		:: my != 0 ->
+			acquire(my - 1);
+			if
+			:: listed[0] == my -> look(0, my - 1); settle(0, my - 1)
+			:: else
+			fi;
+			release(my - 1)
+#endif
+#ifdef HARVEST
+		/* Somebody else's heap is drained, its thread being silent. */
+		:: my != 0 ->
+			choose_other_heap();
+			acquire(my - 1);
+			try_acquire(x, got);
+			if
+			:: got -> got = 0; drain(x); release(x)
+			:: else
+			fi;
+			release(my - 1);
+			x = 0
+#endif
+#ifdef STEAL
+		:: my != 0 -> choose_other_heap(); steal(my - 1); x = 0
+#endif
+#ifdef PARK
+		:: my != 0 -> /* thread exit; the magazines are empty at this point of the model */
+			acquire(my - 1);
+			parked[my - 1] = 1;
+			release(my - 1);
+			my = 0
+		:: my == 0 -> /* a new thread */
+			if
+			:: parked[0] -> x = 0
+			:: parked[1] -> x = 1
+#if HEAPS > 2
+			:: parked[2] -> x = 2
+#endif
+			:: else -> x = HEAPS
+			fi;
+			if
+			:: x < HEAPS ->
+#ifdef MUTANT_ADOPT_NO_LOCK
+				atomic {
+					if
+					:: parked[x] -> parked[x] = 0; my = x + 1
+					:: else
+					fi
+				}
+#else
+				acquire(x);
+				if
+				:: parked[x] -> parked[x] = 0; my = x + 1
+				:: else
+				fi;
+				release(x)
+#endif
+			:: else
+			fi;
+			x = 0
+#endif
+		:: ops = 0
+		fi
+	:: else -> break
+	od;
+	threads_done++
+	LIFE_END
+}
+
+#define ALL_RETURN (threads_done == THREADS)
+
+proctype Producer()
+{
+	LOCALS;
+	LIFE_BEGIN
+	do
+	:: atomic { ANY_MAIL -> PICK };
+		remote_deliver(s, m);
+		d_step { s = 0; m = 0 }
+	:: ALL_RETURN && !ANY_MAIL -> break
+	od;
+	producers_done++
+	LIFE_END
+}
+
+#ifndef FORK
+
+/* The last one: everything has come to rest; each heap is drained once. */
+proctype Finisher()
+{
+	LOCALS;
+	(threads_done == THREADS && producers_done == PRODUCERS);
+	my = 0;
+	do
+	:: my < HEAPS -> acquire(my); drain(my); release(my); my++
+	:: else -> break
+	od;
+	s = 0;
+	do
+	:: s < SLABS ->
+		d_step {
+			assert(live[s] == 0 && mag[s] == 0);
+			assert(rem[s] == 0); /* no block is stranded */
+			assert(listed[s] == 0 && (arena_free & BIT(s)) != 0 && tok[s] == ARENA);
+			s++
+		}
+	:: else -> break
+	od
+}
+
+#else
+
+/* In the child: somebody who frees remotely, as Producer, and the same for the one who should not be there yet. */
+proctype ChildProducer()
+{
+	LOCALS;
+	do
+	:: atomic { ANY_MAIL -> PICK };
+		remote_deliver(s, m);
+		d_step { s = 0; m = 0 }
+	:: else -> break
+	od;
+	producers_done++
+}
+
+inline recover(h)
+{
+	acquire(h);
+	d_step {
+		rstack[h] = 0;
+		s = 0;
+		do /* whoever had the token of one of our slabs is not in this process, or stands in the stack just cleared */
+		:: s < SLABS ->
+			if
+#ifdef MUTANT_FORK_BY_OWNER
+			:: owner[s] == h + 1 -> tok[s] = ME
+#else
+			:: listed[s] == h + 1 -> tok[s] = ME
+#endif
+			:: else
+			fi;
+			s++
+		:: else -> break
+		od;
+		s = 0
+	}
+	do
+	:: s < SLABS ->
+		if
+#ifdef MUTANT_FORK_BY_OWNER
+		:: owner[s] == h + 1 ->
+			d_step { armed[s] = 1; tok[s] = NOBODY }
+			if
+			:: listed[s] == h + 1 -> look(s, h); settle(s, h)
+			:: else
+			fi
+#else
+		:: listed[s] == h + 1 ->
+#ifndef MUTANT_FORK_NO_REARM
+			d_step { armed[s] = 1; tok[s] = NOBODY }
+#endif
+			look(s, h);
+			settle(s, h)
+#endif
+		:: else
+		fi;
+		s++
+	:: else -> break
+	od;
+	s = 0;
+	release(h)
+}
+
+/* The forking thread; heap 0 is its own. */
+proctype Forker()
+{
+	LOCALS;
+	my = 1;
+	acquire(0); /* prepare */
+	forked = 1; /* from here on this is the child: no process of before takes another step */
+	buried == THREADS + PRODUCERS;
+	atomic { threads_done = 0; producers_done = 0 }
+	release(0);
+#ifdef MUTANT_FORK_LATE
+	run ChildProducer();
+#endif
+#ifdef FREE_FIRST
+	/* While it is alone the child may free remotely before it has recovered anything. */
+	if
+	:: atomic { ANY_MAIL -> PICK }; remote_deliver(s, m); s = 0; m = 0
+	:: true
+	fi;
+#endif
+	recover(0);
+	x = 1;
+	do
+	:: x < HEAPS ->
+		if
+#ifndef MUTANT_FORK_TRUST_LOCKED
+		:: lock[x] != 0 -> written_off = written_off | BIT(x)
+		:: else -> parked[x] = 1; recover(x)
+#else
+		:: true -> lock[x] = 0; parked[x] = 1; recover(x)
+#endif
+		fi;
+		x++
+	:: else -> break
+	od;
+	x = 0;
+#ifndef MUTANT_FORK_LATE
+	run ChildProducer();
+#endif
+	acquire(0); refill(); release(0);
+	if
+	:: rstack[0] != 0 -> acquire(0); drain(0); release(0)
+	:: true
+	fi;
+	if
+	:: parked[1] -> /* adopt it, or rob it */
+#if HEAPS > 1
+		if
+		:: acquire(1); parked[1] = 0; my = 2; refill(); release(1); my = 1
+		:: x = 1; steal(0); x = 0
+		fi
+#endif
+	:: else
+	fi;
+	producers_done == 1;
+	if
+	:: ANY_MAIL -> run ChildProducer(); producers_done == 2
+	:: else
+	fi;
+	my = 0;
+	do
+	:: my < HEAPS && !(written_off & BIT(my)) -> acquire(my); drain(my); release(my); my++
+	:: my < HEAPS && (written_off & BIT(my)) -> my++
+	:: else -> break
+	od;
+	s = 0;
+	do
+	:: s < SLABS ->
+		d_step {
+			if
+			:: listed[s] != 0 && !(written_off & BIT(listed[s] - 1)) ->
+				assert(rem[s] == 0);
+				assert(fre[s] == (ALL & ~live[s] & ~mag[s])); /* what was freed is back */
+				assert(fre[s] != ALL); /* and empty slabs are in the arena */
+				assert(armed[s] && tok[s] == NOBODY)
+			:: else
+			fi;
+			s++
+		}
+	:: else -> break
+	od
+}
+
+#endif
+
+init
+{
+	byte i = 0;
+	atomic {
+		do
+		:: i < SLABS ->
+			if
+			:: i < ATTACHED ->
+#ifdef FORK
+				owner[i] = (PARKED_FIRST < HEAPS -> PARKED_FIRST : i % HEAPS) + 1;
+#else
+				owner[i] = (PARKED_FIRST < HEAPS -> PARKED_FIRST : 0) + 1;
+#endif
+				listed[i] = owner[i];
+				map[i] = owner[i];
+				armed[i] = 1;
+				live[i] = ALL;
+				mail[i] = ALL
+			:: else ->
+				tok[i] = ARENA;
+				arena_free = arena_free | BIT(i)
+			fi;
+			i++
+		:: else -> break
+		od;
+		i = PARKED_FIRST;
+		do
+		:: i < HEAPS -> parked[i] = 1; i++
+		:: else -> break
+		od;
+#ifdef FORK
+		run Forker();
+		i = 1;
+		do
+		:: i <= THREADS -> run Thread(i); i++
+		:: else -> break
+		od;
+#else
+		run Finisher();
+		i = 0;
+		do
+		:: i < THREADS -> run Thread(i); i++
+		:: else -> break
+		od;
+#endif
+		i = 0;
+		do
+		:: i < PRODUCERS -> run Producer(); i++
+		:: else -> break
+		od
+	}
+}

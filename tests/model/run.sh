@@ -1,0 +1,145 @@
+#!/bin/sh
+# Verifies tests/model/remote_free.pml: every configuration must hold in all reachable states, every mutant must fail.
+#
+#   run.sh            everything (about two minutes, at most 2 GiB)
+#   run.sh retire     the configurations and mutants with "retire" in their name
+#
+# One line each. Exit code: 0 all as expected, 1 a surprise, 77 spin is not installed.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+only=${1:-}
+CC=${CC:-cc}
+
+if ! command -v spin >/dev/null 2>&1; then
+	echo "tests/model/run.sh: spin is not installed (Debian: apt-get install spin); the protocol was not checked" >&2
+	exit 77
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-model.XXXXXX") || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$work" || exit 1
+cp "$here/remote_free.pml" . || exit 1
+
+passed=0
+failed=0
+
+surprise()
+{
+	failed=$((failed + 1))
+	printf '%-26s SURPRISE: %s\n' "$1" "$2"
+}
+
+# check NAME holds|fails DEFINES...
+check()
+{
+	name=$1 expected=$2
+	shift 2
+	case $name in *"$only"*) ;; *) return ;; esac
+
+	# Spin's reduction is not promised to be sound for the escapes by which fork() kills threads.
+	reduce=
+	case " $* " in *" -DFORK "*) reduce=-DNOREDUCE ;; esac
+
+	rm -f pan pan.*
+	if ! spin -a "$@" remote_free.pml >spin.out 2>&1 || grep -qi error spin.out || [ ! -f pan.c ]; then
+		surprise "$name" "spin: $(head -n 1 spin.out)"
+		return
+	fi
+	if ! $CC -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=2000 -DVECTORSZ=512 $reduce -o pan pan.c >cc.out 2>&1; then
+		surprise "$name" "$CC: $(head -n 1 cc.out)"
+		return
+	fi
+	./pan -m100000 >pan.out 2>&1
+
+	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' pan.out)
+	transitions=$(sed -n 's/^ *\([0-9.e+]*\) transitions.*/\1/p' pan.out)
+	depth=$(sed -n 's/.*depth reached \([0-9]*\),.*/\1/p' pan.out)
+	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out)
+	found=$(sed -n 's/^pan:[0-9]*: \(.*\) (at depth.*/\1/p' pan.out | head -n 1)
+	if [ -z "$states" ] || [ -z "$errors" ]; then
+		surprise "$name" "pan: $(head -n 1 pan.out)"
+		return
+	fi
+	line=$(printf '%-26s %10s states %10s transitions  depth %4s' "$name" "$states" "$transitions" "$depth")
+
+	case $expected in
+	holds)
+		if [ "$errors" != 0 ]; then
+			surprise "$name" "$found"
+			spin -t -p -g "$@" remote_free.pml 2>/dev/null | tail -n 60
+		elif grep -q -e 'Search not completed' -e 'max search depth too small' -e 'MEMLIM bound' pan.out; then
+			surprise "$name" "the search was cut short"
+		else
+			passed=$((passed + 1))
+			echo "$line  holds"
+		fi
+		;;
+	fails)
+		case $found in
+		"assertion violated"* | "invalid end state"*)
+			passed=$((passed + 1))
+			echo "$line  fails as it must: $found"
+			;;
+		*) surprise "$name" "the model does not notice this bug" ;;
+		esac
+		;;
+	esac
+}
+
+retire="-DALLOC -DLOCAL -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DOPS=3"
+stack="-DALLOC -DHEAPS=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=2 -DBLOCKS=2 -DOPS=4"
+steal="-DSTEAL -DALLOC -DHEAPS=2 -DPARKED_FIRST=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3"
+thieves="-DSTEAL -DALLOC -DHEAPS=3 -DPARKED_FIRST=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=2"
+adopt="-DPARK -DSTEAL -DLOCAL -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3"
+fork="-DFORK -DALLOC -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=2 -DBLOCKS=2 -DATTACHED=2 -DOPS=2"
+fork_steal="-DFORK -DALLOC -DSTEAL -DHEAPS=3 -DPARKED_FIRST=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=2"
+
+# One slab goes from heap to heap through the arena while producers of its earlier lives are still between R1 and R4.
+check retire holds $retire
+check retire_3_blocks holds -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=3 -DOPS=3
+check retire_3_producers holds -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=3 -DSLABS=1 -DBLOCKS=2 -DOPS=2
+check retire_2_words holds $retire -DWORDS=2
+# Two slabs meet on one stack.
+check stack holds $stack
+# Heaps change threads, and slabs heaps.
+check adopt holds -DALLOC $adopt
+check steal holds $steal
+check steal_2_words holds $steal -DWORDS=2
+check steal_2_slabs holds -DSTEAL -DHEAPS=2 -DPARKED_FIRST=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=2 -DBLOCKS=2 -DATTACHED=2 -DOPS=2
+check thieves holds $thieves
+# Anyone may drain a silent heap, and whoever has the lock may collect without having the token.
+check harvest holds -DHARVEST -DPEEK -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DOPS=2
+check everything holds -DALLOC -DLOCAL -DPARK -DSTEAL -DHARVEST -DPEEK -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3
+# The child of a fork.
+check fork holds $fork
+check fork_new_slab holds -DFORK -DALLOC -DLOCAL -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=2 -DBLOCKS=2 -DATTACHED=1 -DOPS=2
+check fork_2_producers holds -DFORK -DALLOC -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DWORDS=2 -DATTACHED=1 -DOPS=2
+check fork_free_first holds $fork -DFREE_FIRST
+check fork_steal holds $fork_steal
+
+# In the order of the program a plain load does no harm; the mutants plain_load and r2_relaxed perform the operations in
+# the order that a processor could choose then. This line pins down where the limit of this model lies.
+check plain_load_in_order holds $retire -DPLAIN_LOAD_IN_ORDER
+
+check mutant_plain_load fails $retire -DMUTANT_PLAIN_LOAD
+check mutant_r2_relaxed fails $retire -DMUTANT_R2_RELAXED
+check mutant_rearm_after_look fails $retire -DMUTANT_REARM_AFTER_LOOK
+check mutant_rnext_after_rearm fails $stack -DMUTANT_RNEXT_AFTER_REARM
+check mutant_retire_no_cas fails $retire -DMUTANT_RETIRE_NO_CAS
+check mutant_attach_arm_first fails $retire -DMUTANT_ATTACH_ARM_FIRST
+check mutant_steal_no_token fails $steal -DMUTANT_STEAL_NO_TOKEN
+check mutant_steal_no_look fails $steal -DMUTANT_STEAL_NO_LOOK
+check mutant_steal_rearm_first fails $steal -DMUTANT_STEAL_REARM_FIRST
+check mutant_steal_no_recheck fails $thieves -DMUTANT_STEAL_NO_RECHECK
+check mutant_steal_early_release fails $adopt -DMUTANT_STEAL_EARLY_RELEASE
+check mutant_steal_attached fails $adopt -DMUTANT_STEAL_ATTACHED
+check mutant_adopt_no_lock fails $adopt -DMUTANT_ADOPT_NO_LOCK
+check mutant_fork_no_rearm fails $fork -DMUTANT_FORK_NO_REARM
+check mutant_fork_late fails $fork -DMUTANT_FORK_LATE
+check mutant_fork_by_owner fails $fork -DMUTANT_FORK_BY_OWNER
+check mutant_fork_trust_locked fails $fork_steal -DMUTANT_FORK_TRUST_LOCKED
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

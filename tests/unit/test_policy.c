@@ -1,0 +1,40 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/atomic.h"
+#include "config/policy.h"
+#include "resolved.h"
+
+static void test_policy_follows_config(void **state)
+{
+    (void)state;
+    struct resolved result;
+    RESOLVE(&result, "HAKMEM_PROFILE=tight", "HAKMEM_SUPERSLAB_PREWARM=3", "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C2:48:24");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.thread_cache_bytes), 262144);
+    assert_int_equal(load_relaxed(&policy_live.decay_ms), 100);
+    assert_int_equal(load_relaxed(&policy_live.retained_superslabs), 1);
+    assert_int_equal(load_relaxed(&policy_live.prewarm_superslabs), 3);
+    for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        assert_int_equal(load_relaxed(&policy_live.bin_cap[bin]), tiny_bin_class(bin) == 2 ? 48 : 32);
+        assert_int_equal(load_relaxed(&policy_live.bin_refill[bin]), tiny_bin_class(bin) == 2 ? 24 : 8);
+    }
+    policy_start(config_get());
+    assert_int_equal(load_relaxed(&policy_live.bin_cap[0]), config_get()->bin_cap[0]);
+    RESOLVE(&result, "HAKMEM_SUPERSLAB_REUSE=1");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.retained_superslabs), RETAIN_ALL_SUPERSLABS);
+    policy_start(config_get());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_policy_follows_config),
+    };
+    return cmocka_run_group_tests_name("policy", tests, NULL, NULL);
+}
