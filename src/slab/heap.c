@@ -181,16 +181,23 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
     const struct bin_info *info = bin_info(bin);
     struct heap_bin *b = &h->bins[bin];
     /* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
-    for (unsigned i = 0; i < count; i++)
-        __builtin_prefetch(slab_at(slab_head((uint32_t)window_slab_index(blocks[i]), info)), 1);
-    lock_acquire(&h->lock);
+    uint32_t asked = SLAB_NONE;
     for (unsigned i = 0; i < count; i++) {
         uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
+        if (slab != asked) {
+            __builtin_prefetch(slab_at(slab), 1);
+            __builtin_prefetch(slab_at(slab)->inline_words, 1);
+            asked = slab;
+        }
+    }
+    lock_acquire(&h->lock);
+    for (unsigned i = 0; i < count;) {
+        uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
         struct slab *s = slab_at(slab);
-        uint32_t free_count = slab_put(slab, info, blocks[i]);
+        i += slab_put(slab, info, blocks + i, count - i);
         if (s->state == SLAB_FULL)
             heap_list_push(h, slab);
-        if (free_count == s->block_count)
+        if (s->free_count == s->block_count)
             heap_slab_emptied(h, slab);
     }
     b->outstanding -= count;

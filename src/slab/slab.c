@@ -76,19 +76,13 @@ uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const vo
     return number;
 }
 
-uint32_t slab_put(uint32_t index, const struct bin_info *info, const void *block)
+SLOW NORETURN void slab_fail_put(uint32_t index, const void *block)
 {
-    struct slab *s = slab_at(index);
-    uint32_t number = slab_block_number(index, info, block);
-    unsigned w = number / 64;
-    uint64_t bit = (uint64_t)1 << (number % 64);
-    uint64_t word = s->words[w];
-    if (UNLIKELY((word & bit) != 0 || number >= s->bump))
-        check_fail("double free", block);
-    s->words[w] = word | bit;
-    if (w < s->first_word)
-        s->first_word = (uint16_t)w;
-    return ++s->free_count;
+    const struct slab *s = slab_at(index);
+    /* An address that is no block's fails here ... */
+    slab_block_number(index, bin_info(s->bin), block);
+    /* ... so it is a block that is free already, or was never handed out. */
+    check_fail("double free", block);
 }
 
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask)

@@ -57,13 +57,42 @@ void slab_init(uint32_t index, unsigned bin);
 /* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
  * so that a LIFO reader meets the lowest first. Returns how many. */
 unsigned slab_take(uint32_t index, void **last, unsigned want);
-/* Marks the block free. Aborts on a double free or an address that is no block's. Returns the new free_count. */
-uint32_t slab_put(uint32_t index, const struct bin_info *info, const void *block);
+/* Says what is wrong with freeing `block`, which slab_put refused. */
+SLOW NORETURN void slab_fail_put(uint32_t index, const void *block);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
 /* Aborts if `block` is no block of the slab. Returns its number. Touches only what is fixed while the slab is attached,
  * so that any thread that was given the block may call it. */
 uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const void *block);
 bool slab_is_valid(uint32_t index);
+
+/* Marks blocks free: as many of the first `count` as follow one another in this slab, at least the first, which must be
+ * in it. Aborts on a double free or an address that is no block's. Returns how many. Inline: in a shuffled batch each
+ * call puts one block. */
+FAST unsigned slab_put(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count)
+{
+    struct slab *s = slab_at(index);
+    uintptr_t base = (uintptr_t)window_slab_address(index);
+    uint64_t *words = s->words;
+    uint32_t bump = s->bump;
+    unsigned done = 0;
+    uintptr_t offset = (uintptr_t)blocks[0] - base;
+    do {
+        uint32_t number = bin_block_index(info, (uint32_t)offset);
+        unsigned w = number / 64;
+        uint64_t bit = (uint64_t)1 << (number % 64);
+        uint64_t word = words[w];
+        if (UNLIKELY(number >= bump || number * info->block_bytes != (uint32_t)offset || (word & bit) != 0))
+            slab_fail_put(index, blocks[done]);
+        words[w] = word | bit;
+        if (w < s->first_word)
+            s->first_word = (uint16_t)w;
+        if (++done == count)
+            break;
+        offset = (uintptr_t)blocks[done] - base;
+    } while (offset < SLAB_BYTES << info->run_slabs_log2);
+    s->free_count += done;
+    return done;
+}
 
 #endif

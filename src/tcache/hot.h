@@ -83,7 +83,10 @@ FAST void *hot_malloc(size_t bytes, hot_malloc_slow_fn slow)
 {
     if (LIKELY(bytes <= TINY_MAX_BYTES)) {
         const struct hot_static *anchor = hot_anchor();
-        void *block = hot_pop(hot_magazine(anchor, anchor->tiny_offset[(bytes + 15) / 16]));
+        size_t offset = anchor->tiny_offset[(bytes + 15) / 16];
+        /* Table first: the anchor's register is free for the hot block then (GCC 12: two instructions less). */
+        __asm__("" : "+r"(offset), "+r"(anchor));
+        void *block = hot_pop(hot_magazine(anchor, offset));
         if (LIKELY(block != NULL))
             return block;
     }

@@ -72,8 +72,7 @@ static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
     struct tcache_bin *b = &t->bins[bin];
     uint32_t have = magazine_count(t, bin);
     heap_flush(&t->heap, bin, b->array + 1, count);
-    for (uint32_t i = 1; i + count <= have; i++)
-        b->array[i] = b->array[i + count];
+    __builtin_memmove(b->array + 1, b->array + 1 + count, (have - count) * sizeof(void *));
     store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
 }
 

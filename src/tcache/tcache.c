@@ -50,9 +50,10 @@ void tcache_forget(struct tcache *t)
     outbox_forget(&t->outbox);
 }
 
-/* Trims what the thread itself can: the outbox always, the heap once per decay period. */
+/* Trims what the thread itself can: the outbox every period, the heap once per decay period. */
 static void age(struct tcache *t, uint64_t now_ms)
 {
+    t->delivered_ms = now_ms;
     outbox_deliver_all(&t->outbox);
     if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
         return;
@@ -68,7 +69,7 @@ void tcache_note_slow(struct tcache *t)
     if (LIKELY(++t->slow_count % TICK_SLOW_OPERATIONS != 0))
         return;
     uint64_t now_ms = os_clock_ms();
-    if (now_ms - t->aged_ms >= TICK_PERIOD_MS)
+    if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
     tick_run(now_ms);
 }

@@ -20,6 +20,7 @@ struct tcache_bin {
 struct tcache {
     struct hot hot;
     uint32_t slow_count;     /* slow operations; every TICK_SLOW_OPERATIONS of them the clock is read */
+    uint64_t delivered_ms;   /* when the outbox was last emptied by the clock */
     uint64_t aged_ms;        /* when the heap was last aged */
     uint64_t entitled_bytes; /* sum of capacity * block size; <= policy thread_cache_bytes, but for the first arrays */
     struct tcache_bin bins[BIN_COUNT];

@@ -13,15 +13,15 @@
 #include <string.h>
 
 #ifdef HAKMEM_PREFIXED
-#define MAYBE(name) TEST_NAME(name)
+#define HAVE(name) true
 #else
 /* Not in every C library: called only where the process has them. */
+void *reallocarray(void *block, size_t count, size_t size) __attribute__((weak));
+void *memalign(size_t alignment, size_t size) __attribute__((weak));
+int malloc_trim(size_t pad) __attribute__((weak));
 void free_sized(void *block, size_t size) __attribute__((weak));
 void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute__((weak));
-#pragma weak malloc_trim
-#pragma weak reallocarray
-#pragma weak memalign
-#define MAYBE(name) name
+#define HAVE(name) (name != NULL)
 #endif
 
 const char *__asan_default_options(void);
@@ -97,9 +97,9 @@ static void check_overflowing_products(void)
         size_t size = pairs[i][1];
         errno = 0;
         CHECK(test_calloc(count, size) == NULL && errno == ENOMEM, count, size);
-        if (MAYBE(reallocarray) != NULL) {
+        if (HAVE(reallocarray)) {
             errno = 0;
-            CHECK(MAYBE(reallocarray)(survivor, count, size) == NULL && errno == ENOMEM, count, size);
+            CHECK(TEST_NAME(reallocarray)(survivor, count, size) == NULL && errno == ENOMEM, count, size);
         }
     }
     CHECK(((char *)survivor)[0] == 7 && ((char *)survivor)[23] == 7, 0, 0);
@@ -150,7 +150,7 @@ static void *allocate_aligned(unsigned entry, size_t alignment, size_t size)
         CHECK(test_posix_memalign(&block, alignment, size) == 0, alignment, size);
         return block;
     default:
-        return MAYBE(memalign)(alignment, size);
+        return TEST_NAME(memalign)(alignment, size);
     }
 }
 
@@ -181,8 +181,8 @@ static void free_somehow(size_t way, void *block, size_t alignment, size_t size,
         return;
     }
     case 2:
-        if (entry == 0 && MAYBE(free_aligned_sized) != NULL) {
-            MAYBE(free_aligned_sized)(block, alignment, size);
+        if (entry == 0 && HAVE(free_aligned_sized)) {
+            TEST_NAME(free_aligned_sized)(block, alignment, size);
             return;
         }
     }
@@ -216,7 +216,7 @@ static void check_one_alignment(unsigned entry, size_t alignment)
 static void check_alignments(void)
 {
     for (unsigned entry = 0; entry < 3; entry++) {
-        if (entry == 2 && MAYBE(memalign) == NULL) {
+        if (entry == 2 && !HAVE(memalign)) {
             continue;
         }
         for (unsigned bit = 0; bit <= 26; bit++) {
@@ -253,8 +253,8 @@ static void check_calloc_of(size_t size)
         for (size_t i = 0; i < count; i++) {
             test_free(blocks[i]);
         }
-        if (pass == 1 && size >= 1024 && MAYBE(malloc_trim) != NULL) {
-            MAYBE(malloc_trim)(0); /* purged pages may come back with or without their contents */
+        if (pass == 1 && size >= 1024 && HAVE(malloc_trim)) {
+            TEST_NAME(malloc_trim)(0); /* purged pages may come back with or without their contents */
         }
     }
 }
@@ -360,18 +360,18 @@ static void check_errno_after_free(void)
 
 static void check_free_sized(void)
 {
-    if (MAYBE(free_sized) == NULL) {
+    if (!HAVE(free_sized)) {
         printf("contract: no free_sized in this process: that check was left out\n");
         return;
     }
     for (size_t size = 0; size < 5000; size += size < 100 ? 1 : 61) {
         errno = EDOM;
-        MAYBE(free_sized)(test_malloc(size), size);
-        MAYBE(free_sized)(test_calloc(1, size), size);
+        TEST_NAME(free_sized)(test_malloc(size), size);
+        TEST_NAME(free_sized)(test_calloc(1, size), size);
         CHECK(errno == EDOM, size, 0);
     }
-    MAYBE(free_sized)(test_malloc(3 * MIB), 3 * MIB);
-    MAYBE(free_sized)(NULL, 0);
+    TEST_NAME(free_sized)(test_malloc(3 * MIB), 3 * MIB);
+    TEST_NAME(free_sized)(NULL, 0);
 }
 
 int main(int argc, char **argv)

@@ -37,7 +37,8 @@ static size_t table_entries;
 static pthread_t churners[STRESS_MAX_THREADS];
 static uint64_t churner_count;
 static uint64_t churn_seed;
-static atomic_bool churn_ends; /* relaxed: only says when */
+static atomic_uint churners_up; /* release by each churner, acquire by main */
+static atomic_bool churn_ends;  /* relaxed: only says when */
 
 static size_t choose_size(uint64_t *random)
 {
@@ -79,6 +80,7 @@ static void *churn(void *argument)
 {
     size_t own = (size_t)(uintptr_t)argument * SLOTS_PER_THREAD;
     uint64_t random = stress_seed(churn_seed, (uintptr_t)argument);
+    atomic_fetch_add_explicit(&churners_up, 1, memory_order_release);
     while (!atomic_load_explicit(&churn_ends, memory_order_relaxed)) {
         size_t slot = own + stress_between(&random, 0, SLOTS_PER_THREAD - 1);
         drop_block(atomic_exchange_explicit(&tables[slot], NULL, memory_order_acq_rel), "free of an own block");
@@ -103,6 +105,11 @@ void churn_start(const struct fork_settings *settings)
         if (pthread_create(&churners[i], NULL, churn, (void *)(uintptr_t)i) != 0) {
             stress_fail("cannot start a thread");
         }
+    }
+    /* A sanitizer's own malloc does not survive a fork in the middle of it: from here on, the prefixed flavour's threads
+     * leave that malloc alone. */
+    while (atomic_load_explicit(&churners_up, memory_order_acquire) < churner_count) {
+        stress_sleep_ms(1);
     }
 }
 

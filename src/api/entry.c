@@ -1,0 +1,185 @@
+#include "api/entry.h"
+
+#include <errno.h>
+
+#include "base/upcall.h"
+#include "large/large.h"
+#include "os/os.h"
+
+void *api_malloc_slow(size_t bytes)
+{
+    void *block = bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES ? tcache_malloc_medium(bytes)
+                                                                      : tcache_malloc_slow(bytes);
+    if (UNLIKELY(block == NULL))
+        errno = ENOMEM;
+    return block;
+}
+
+void *api_calloc_slow(size_t bytes)
+{
+    bool zeroed = false;
+    void *block;
+    if (bytes <= MEDIUM_MAX_BYTES) {
+        block = api_malloc_slow(bytes);
+    } else {
+        block = tcache_malloc_aligned(bytes, 1, &zeroed);
+        if (UNLIKELY(block == NULL))
+            errno = ENOMEM;
+    }
+    return block == NULL || zeroed ? block : memset(block, 0, bytes);
+}
+
+void *api_realloc(void *block, size_t bytes)
+{
+    if (block == NULL)
+        return api_malloc(bytes);
+    if (UNLIKELY(bytes == 0)) {
+        api_free(block);
+        return NULL;
+    }
+    void *same = tcache_resize_in_place(block, bytes);
+    if (same != NULL)
+        return same;
+    const int saved_errno = errno;
+    const size_t have = tcache_usable_bytes(block);
+    void *copy = api_malloc(bytes);
+    if (UNLIKELY(copy == NULL)) {
+        if (bytes > have)
+            return NULL;
+        errno = saved_errno; /* there is no memory to shrink into: the block is large enough as it is */
+        return block;
+    }
+    memcpy(copy, block, bytes < have ? bytes : have);
+    api_free(block);
+    return copy;
+}
+
+void *api_reallocarray(void *block, size_t count, size_t size)
+{
+    size_t bytes;
+    if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return api_realloc(block, bytes);
+}
+
+int api_reallocarr(void *block_address, size_t count, size_t size)
+{
+    const int saved_errno = errno;
+    size_t bytes;
+    void *block;
+    /* The caller's pointer may be of any type: copied, not read as a void pointer. */
+    memcpy(&block, block_address, sizeof block);
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return EOVERFLOW;
+    void *resized = NULL;
+    if (bytes == 0) {
+        api_free(block);
+    } else if ((resized = api_realloc(block, bytes)) == NULL) {
+        errno = saved_errno;
+        return ENOMEM;
+    }
+    memcpy(block_address, &resized, sizeof resized);
+    return 0;
+}
+
+void *api_reallocf(void *block, size_t bytes)
+{
+    void *resized = api_realloc(block, bytes);
+    if (resized == NULL && bytes != 0)
+        api_free(block);
+    return resized;
+}
+
+/* As api_aligned, but leaves errno alone. */
+static void *aligned_block(size_t alignment, size_t bytes)
+{
+    bool zeroed;
+    return tcache_malloc_aligned(bytes, alignment, &zeroed);
+}
+
+void *api_aligned(size_t alignment, size_t bytes)
+{
+    void *block = aligned_block(alignment, bytes);
+    if (UNLIKELY(block == NULL))
+        errno = ENOMEM;
+    return block;
+}
+
+void *api_memalign(size_t alignment, size_t bytes)
+{
+    const size_t highest = SIZE_MAX / 2 + 1;
+    if (UNLIKELY(alignment > highest)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (UNLIKELY(!is_power_of_two(alignment)))
+        alignment = alignment == 0 ? 1 : (size_t)2 << highest_bit(alignment);
+    return api_aligned(alignment, bytes);
+}
+
+int api_posix_memalign(void **block, size_t alignment, size_t bytes)
+{
+    if (UNLIKELY(!is_power_of_two(alignment) || alignment % sizeof(void *) != 0))
+        return EINVAL;
+    void *aligned = aligned_block(alignment, bytes);
+    if (UNLIKELY(aligned == NULL))
+        return ENOMEM;
+    *block = aligned;
+    return 0;
+}
+
+/* The page size is known once the process has started, and the very first allocation may be a valloc. */
+static size_t page_bytes(void)
+{
+    if (tcache_self() == NULL)
+        upcall_thread_attach();
+    return os_page_bytes();
+}
+
+void *api_valloc(size_t bytes)
+{
+    return api_aligned(page_bytes(), bytes);
+}
+
+void *api_pvalloc(size_t bytes)
+{
+    const size_t page = page_bytes();
+    size_t whole_pages;
+    if (UNLIKELY(__builtin_add_overflow(bytes, page - 1, &whole_pages))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return api_aligned(page, align_down(whole_pages, page));
+}
+
+size_t api_usable_bytes(const void *block)
+{
+    return block == NULL ? 0 : tcache_usable_bytes(block);
+}
+
+size_t api_size_if_ours(const void *block)
+{
+    const uint64_t index = window_slab_index(block);
+    if (block == NULL)
+        return 0;
+    if (index >= load_acquire(&window.limit))
+        return large_usable_bytes(block);
+    const uint32_t word = load_relaxed(window_word((uint32_t)index));
+    if (word >> MAP_OWNER_SHIFT == 0)
+        return large_usable_bytes(block);
+    const struct bin_info *info = bin_info((word & ((1u << MAP_OWNER_SHIFT) - 1)) / BIN_STRIDE_BYTES);
+    const char *run = window_slab_address(slab_head((uint32_t)index, info));
+    const uint32_t offset = (uint32_t)((const char *)block - run);
+    const uint32_t number = bin_block_index(info, offset);
+    return number < info->block_count && number * info->block_bytes == offset ? info->block_bytes : 0;
+}
+
+size_t api_good_bytes(size_t bytes)
+{
+    if (bytes <= MEDIUM_MAX_BYTES)
+        return bin_info(bin_of_size(bytes))->block_bytes;
+    const size_t page = page_bytes();
+    return bytes > SIZE_MAX - page ? bytes : align_up(bytes, page);
+}

@@ -1,0 +1,144 @@
+/* One emitter: tables say which numbers there are and what they mean, and a format walks them. */
+#define _GNU_SOURCE
+#include "stats/report.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/fmt.h"
+#include "config/config.h"
+#include "os/os.h"
+
+enum { OUTPUT_BYTES = 2048 };
+
+enum unit { UNIT_BYTES, UNIT_COUNT };
+
+struct field {
+    const char *name; /* also what other formats call it */
+    const char *help;
+    uint16_t offset; /* of the uint64_t in the struct */
+    uint8_t unit;    /* enum unit */
+};
+
+#define TOTAL(field, unit, help) { #field, help, offsetof(struct snapshot, field), unit }
+static const struct field totals[] = {
+    TOTAL(live_bytes, UNIT_BYTES, "held by the program"),
+    TOTAL(live_blocks, UNIT_COUNT, "blocks held by the program"),
+    TOTAL(large_bytes, UNIT_BYTES, "of these in runs of slabs"),
+    TOTAL(large_blocks, UNIT_COUNT, "as so many blocks"),
+    TOTAL(huge_bytes, UNIT_BYTES, "of these in mappings of their own"),
+    TOTAL(huge_blocks, UNIT_COUNT, "as so many blocks"),
+    TOTAL(mapped_bytes, UNIT_BYTES, "SuperSlabs mapped"),
+    TOTAL(resident_bytes, UNIT_BYTES, "pages behind SuperSlabs and huge blocks, at most"),
+    TOTAL(metadata_bytes, UNIT_BYTES, "addresses for records, touched as used"),
+    TOTAL(cached_bytes, UNIT_BYTES, "free blocks in magazines"),
+    TOTAL(transit_bytes, UNIT_BYTES, "freed blocks on their way to another heap"),
+    TOTAL(slab_free_bytes, UNIT_BYTES, "free blocks in slabs"),
+    TOTAL(free_dirty_bytes, UNIT_BYTES, "free slabs that still hold pages"),
+    TOTAL(free_clean_bytes, UNIT_BYTES, "free slabs without pages"),
+    TOTAL(purged_bytes, UNIT_BYTES, "given back so far"),
+    TOTAL(superslabs_mapped, UNIT_COUNT, "SuperSlabs mapped so far"),
+    TOTAL(superslabs_released, UNIT_COUNT, "SuperSlabs given back so far"),
+    TOTAL(heaps, UNIT_COUNT, "heaps made so far"),
+    TOTAL(heaps_attached, UNIT_COUNT, "heaps of living threads"),
+    TOTAL(heaps_parked, UNIT_COUNT, "heaps that wait for a thread"),
+    TOTAL(slabs_attached, UNIT_COUNT, "slabs given to a bin so far"),
+    TOTAL(slabs_retired, UNIT_COUNT, "slabs taken from a bin so far"),
+    TOTAL(slabs_stolen, UNIT_COUNT, "slabs moved between heaps so far"),
+    TOTAL(delivered_blocks, UNIT_COUNT, "remote frees handed over so far"),
+    TOTAL(delivery_count, UNIT_COUNT, "in so many steps"),
+    TOTAL(large_alloc_count, UNIT_COUNT, "large and huge blocks asked for so far"),
+    TOTAL(large_free_count, UNIT_COUNT, "large and huge blocks freed so far"),
+};
+#undef TOTAL
+
+#define COLUMN(field, heading) { #field, heading, offsetof(struct bin_counters, field), UNIT_COUNT }
+static const struct field columns[] = {
+    COLUMN(block_bytes, "block"),         COLUMN(live_blocks, "live"),
+    COLUMN(cached_blocks, "cached"),      COLUMN(slab_bytes, "slab bytes"),
+    COLUMN(refill_count, "refills"),      COLUMN(refill_blocks, "blocks"),
+    COLUMN(flush_count, "flushes"),       COLUMN(flush_blocks, "blocks"),
+    COLUMN(collected_blocks, "remote"),
+};
+#undef COLUMN
+
+static uint64_t value_of(const void *record, const struct field *field)
+{
+    return *(const uint64_t *)((const char *)record + field->offset);
+}
+
+static void put_scaled(struct fmt *f, uint64_t bytes)
+{
+    static const char *const names[] = { "KiB", "MiB", "GiB", "TiB" };
+    uint64_t scale = 1024;
+    unsigned at = 0;
+    while (bytes / scale >= 1024 && at + 1 < ARRAY_COUNT(names)) {
+        scale *= 1024;
+        at++;
+    }
+    fmt_put_ratio(f, bytes, scale, 1);
+    fmt_put(f, " %s ", names[at]);
+}
+
+static void put_total(struct fmt *f, const struct snapshot *snapshot, const struct field *field)
+{
+    const uint64_t value = value_of(snapshot, field);
+    fmt_put(f, "hakmem:   %-20s %14llu  ", field->name, (unsigned long long)value);
+    if (field->unit == UNIT_BYTES && value >= 1024)
+        put_scaled(f, value);
+    fmt_put(f, "%s\n", field->help);
+}
+
+static bool had_traffic(const struct bin_counters *bin)
+{
+    return bin->refill_count != 0 || bin->flush_count != 0 || bin->collected_blocks != 0;
+}
+
+static void put_bins(struct fmt *f, const struct snapshot *snapshot)
+{
+    fmt_put(f, "hakmem:  ");
+    for (size_t i = 0; i < ARRAY_COUNT(columns); i++)
+        fmt_put(f, " %11s", columns[i].help);
+    fmt_put(f, "\n");
+    for (size_t bin = 0; bin < COUNTERS_BIN_COUNT; bin++) {
+        if (!had_traffic(&snapshot->bins[bin]))
+            continue;
+        fmt_put(f, "hakmem:  ");
+        for (size_t i = 0; i < ARRAY_COUNT(columns); i++)
+            fmt_put(f, " %11llu", (unsigned long long)value_of(&snapshot->bins[bin], &columns[i]));
+        fmt_put(f, "\n");
+    }
+}
+
+void report_text(int fd, const char *occasion)
+{
+    struct snapshot snapshot;
+    char buf[OUTPUT_BYTES];
+    struct fmt f;
+    snapshot_read(&snapshot);
+    fmt_init(&f, buf, sizeof buf, fd);
+    const char *program = program_invocation_short_name;
+    fmt_put(&f, "hakmem: statistics of %s (pid %d) %s\n", program == NULL ? "?" : program, os_process_id(), occasion);
+    for (size_t i = 0; i < ARRAY_COUNT(totals); i++)
+        put_total(&f, &snapshot, &totals[i]);
+    put_bins(&f, &snapshot);
+    fmt_flush(&f);
+}
+
+void stats_at_exit(void)
+{
+    report_text(STDERR_FILENO, "at exit");
+}
+
+void stats_tick(uint64_t now_ms)
+{
+    static uint64_t printed_ms; /* under the tick lock; 0: not yet begun */
+    const uint64_t interval_ms = (uint64_t)config_get()->stats_interval_sec * 1000u;
+    if (printed_ms == 0)
+        printed_ms = now_ms;
+    if (interval_ms == 0 || now_ms - printed_ms < interval_ms)
+        return;
+    printed_ms = now_ms;
+    report_text(STDERR_FILENO, "while it runs");
+}

@@ -1,0 +1,133 @@
+/* One walk over heaps, arena, large blocks and metadata. */
+#include "arena/meta.h"
+#include "arena/superslab.h"
+#include "base/upcall.h"
+#include "large/large.h"
+#include "stats/counters.h"
+#include "tcache/tcache.h"
+
+_Static_assert(COUNTERS_BIN_COUNT == BIN_COUNT, "the leaf repeats the number of bins");
+
+/* Sums that may go below zero for a moment, while another thread moves blocks between its magazine and its slabs. */
+struct sums {
+    int64_t live[BIN_COUNT];
+    int64_t cached[BIN_COUNT];
+};
+
+static uint64_t at_least_zero(int64_t value)
+{
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+/* The heap's lock is held. */
+static void add_bins(struct snapshot *out, struct sums *sums, const struct heap *h)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct heap_bin *from = &h->bins[bin];
+        struct bin_counters *to = &out->bins[bin];
+        sums->live[bin] += from->outstanding;
+        to->slab_bytes += (uint64_t)from->slab_count * (SLAB_BYTES << bin_info(bin)->run_slabs_log2);
+        to->refill_count += from->refill_count;
+        to->refill_blocks += from->refill_blocks;
+        to->flush_count += from->flush_count;
+        to->flush_blocks += from->flush_blocks;
+        to->collected_blocks += from->collected_blocks;
+    }
+    out->slabs_attached += h->slabs_attached;
+    out->slabs_retired += h->slabs_retired;
+    out->slabs_stolen += h->slabs_stolen;
+}
+
+/* The heap's lock is held, so the arrays stay; `top` moves under us and is read once. */
+static void add_cache(struct snapshot *out, struct sums *sums, const struct tcache *t)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const int64_t count = load_relaxed(&t->hot.bins[bin].top) - t->bins[bin].array;
+        sums->cached[bin] += count;
+        sums->live[bin] -= count;
+    }
+    out->transit_bytes += load_relaxed(&t->outbox.held_bytes);
+    out->delivered_blocks += load_relaxed(&t->outbox.delivered_blocks);
+    out->delivery_count += load_relaxed(&t->outbox.delivery_count);
+}
+
+static void add_heap(struct snapshot *out, struct sums *sums, struct heap *h)
+{
+    /* Nobody gives a retired heap's lock back: its thread was not copied by fork. */
+    if (h == NULL || load_relaxed(&h->state) == HEAP_RETIRED)
+        return;
+    lock_acquire(&h->lock);
+    heap_drain(h);
+    add_bins(out, sums, h);
+    if (h != &stray_heap) {
+        add_cache(out, sums, tcache_of_heap(h));
+        const bool parked = load_relaxed(&h->state) == HEAP_PARKED;
+        out->heaps_parked += parked;
+        out->heaps_attached += !parked;
+    }
+    lock_release(&h->lock);
+}
+
+static void finish_bins(struct snapshot *out, const struct sums *sums)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        struct bin_counters *b = &out->bins[bin];
+        b->block_bytes = bin_info(bin)->block_bytes;
+        b->live_blocks = at_least_zero(sums->live[bin]);
+        b->cached_blocks = at_least_zero(sums->cached[bin]);
+        const uint64_t used_bytes = (b->live_blocks + b->cached_blocks) * b->block_bytes;
+        out->live_blocks += b->live_blocks;
+        out->bin_bytes += b->live_blocks * b->block_bytes;
+        out->cached_bytes += b->cached_blocks * b->block_bytes;
+        out->slab_free_bytes += at_least_zero((int64_t)(b->slab_bytes - used_bytes));
+    }
+    out->bin_bytes = at_least_zero((int64_t)(out->bin_bytes - out->transit_bytes));
+}
+
+static void add_arena(struct snapshot *out)
+{
+    struct arena_totals totals;
+    arena_read_totals(&totals);
+    out->mapped_bytes = totals.mapped_bytes;
+    out->free_dirty_bytes = totals.free_dirty_bytes;
+    out->free_clean_bytes = totals.free_clean_bytes;
+    out->purged_bytes = totals.purged_bytes;
+    out->superslabs_mapped = totals.superslabs_mapped;
+    out->superslabs_released = totals.superslabs_released;
+
+    const uint64_t slab_count = window.base == 0 ? 0 : load_acquire(&window.limit);
+    out->metadata_bytes = meta_mapped_bytes() +
+                          slab_count * (sizeof(uint32_t) + SLAB_RECORD_BYTES + REMOTE_RECORD_BYTES + 2 * BITMAP_BYTES) +
+                          slab_count / SUPERSLAB_SLABS * sizeof(struct superslab);
+}
+
+static void add_large(struct snapshot *out)
+{
+    struct large_totals totals;
+    large_read_totals(&totals);
+    out->large_bytes = totals.run_bytes;
+    out->large_blocks = totals.run_count;
+    out->huge_bytes = totals.huge_bytes;
+    out->huge_blocks = totals.huge_count;
+    out->large_alloc_count = totals.alloc_count;
+    out->large_free_count = totals.free_count;
+}
+
+void snapshot_read(struct snapshot *out)
+{
+    struct sums sums = { 0 };
+    *out = (struct snapshot){ 0 };
+    upcall_fork_recover();
+    struct tcache *self = tcache_self();
+    if (self != NULL)
+        outbox_deliver_all(&self->outbox); /* ours need not stay in transit */
+    out->heaps = heap_count();
+    for (uint32_t id = 1; id <= out->heaps; id++)
+        add_heap(out, &sums, heap_by_id(id));
+    finish_bins(out, &sums);
+    add_arena(out);
+    add_large(out);
+    out->live_bytes = out->bin_bytes + out->large_bytes + out->huge_bytes;
+    out->live_blocks += out->large_blocks + out->huge_blocks;
+    out->resident_bytes = at_least_zero((int64_t)(out->mapped_bytes - out->free_clean_bytes)) + out->huge_bytes;
+}
