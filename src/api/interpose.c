@@ -18,6 +18,7 @@ EXPORT int reallocarr(void *block_address, size_t count, size_t size);
 EXPORT void *reallocf(void *block, size_t bytes);
 EXPORT void *memalign(size_t alignment, size_t bytes);
 EXPORT int posix_memalign(void **block, size_t alignment, size_t bytes);
+EXPORT int __posix_memalign(void **block, size_t alignment, size_t bytes);
 EXPORT void *valloc(size_t bytes);
 EXPORT void *pvalloc(size_t bytes);
 EXPORT void free_sized(void *block, size_t bytes);
@@ -95,6 +96,12 @@ int posix_memalign(void **block, size_t alignment, size_t bytes)
     return api_posix_memalign(block, alignment, bytes);
 }
 
+/* No alias: the compiler knows posix_memalign and gives it attributes that an alias would have to repeat. */
+int __posix_memalign(void **block, size_t alignment, size_t bytes)
+{
+    return api_posix_memalign(block, alignment, bytes);
+}
+
 void *valloc(size_t bytes)
 {
     return api_valloc(bytes);
@@ -165,4 +172,3 @@ ALSO(realloc) void *__libc_realloc(void *block, size_t bytes);
 ALSO(memalign) void *__libc_memalign(size_t alignment, size_t bytes);
 ALSO(valloc) void *__libc_valloc(size_t bytes);
 ALSO(pvalloc) void *__libc_pvalloc(size_t bytes);
-ALSO(posix_memalign) int __posix_memalign(void **block, size_t alignment, size_t bytes);

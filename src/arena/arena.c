@@ -11,9 +11,10 @@ struct lock *arena_lock(void)
     return &arena.lock;
 }
 
-void arena_set_prewarm(uint32_t superslabs)
+void arena_start(uint32_t prewarm_superslabs)
 {
-    arena.prewarm = superslabs;
+    arena.next = arena.lowest_absent = window.first_superslab;
+    arena.prewarm = prewarm_superslabs;
 }
 
 void arena_note_vacant(uint32_t superslab)
@@ -99,7 +100,7 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
 /* Under the lock: the lowest slot that nothing is mapped in, its metadata ready. superslab_max: none. */
 static uint32_t find_absent(void)
 {
-    uint32_t i = arena.lowest_absent > window.first_superslab ? arena.lowest_absent : window.first_superslab;
+    uint32_t i = arena.lowest_absent;
     for (; i < arena.next; i++)
         if (load_relaxed(&superslab_table[i].state) == SUPERSLAB_ABSENT)
             return arena.lowest_absent = i;

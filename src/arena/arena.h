@@ -18,8 +18,9 @@ void arena_free(uint32_t slab, uint32_t slabs);
 /* Claims the slabs [slab + have, slab + want) as well. All or nothing. */
 bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed);
 
-/* How many SuperSlabs to map and fault in once a second one is needed. At start only. */
-void arena_set_prewarm(uint32_t superslabs);
+/* After window_start, before a second thread exists. prewarm_superslabs: how many to map and fault in once a second one is
+ * needed. */
+void arena_start(uint32_t prewarm_superslabs);
 
 /* One step of giving memory back, every tick: pages of slabs that stayed free for decay_ms..2*decay_ms, and
  * SuperSlabs that stayed empty as long; of empty SuperSlabs only `retain` may wait (UINT32_MAX: all), the others go at

@@ -24,17 +24,6 @@ void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute_
 #define HAVE(name) (name != NULL)
 #endif
 
-const char *__asan_default_options(void);
-const char *__tsan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
-const char *__tsan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
-
 static unsigned check_count, failure_count;
 
 static void check(bool holds, int line, const char *text, size_t first, size_t second)
