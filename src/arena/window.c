@@ -98,15 +98,28 @@ static bool window_try(uintptr_t base, size_t bytes)
     return false;
 }
 
+/* ThreadSanitizer watches a few address ranges only; on x86-64 the lowest 512 GiB are one of them. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#ifndef UNDER_THREAD_SANITIZER
+#define UNDER_THREAD_SANITIZER 0
+#endif
+
 bool window_start(void)
 {
-    unsigned bits = os_address_bits();
-    /* A 32nd of the address space: 1 TiB at 47 bits... less where addresses are narrow, or where a try fails. */
-    size_t bytes = (size_t)1 << (bits >= 45 ? 40 : bits - 5);
+    unsigned bits = UNDER_THREAD_SANITIZER ? 39 : os_address_bits();
+    /* 1 TiB of 128; an eighth of the space where addresses are narrow; less where a try fails. */
+    size_t bytes = (size_t)1 << (bits >= 45 ? 40 : bits - 3);
     for (unsigned attempt = 0; attempt < BASE_TRIES; attempt++) {
         uintptr_t space = (uintptr_t)1 << bits;
         /* The middle half of the address space: away from the program, its break, and the kernel's own choices. */
-        uintptr_t slots = space / 2 / SUPERSLAB_BYTES - bytes / SUPERSLAB_BYTES;
+        uintptr_t slots = (space / 2 - bytes) / SUPERSLAB_BYTES;
         uintptr_t base = space / 4 + (uintptr_t)(os_random() % slots) * SUPERSLAB_BYTES;
         if (window_try(base, bytes))
             return true;

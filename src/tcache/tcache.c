@@ -107,10 +107,18 @@ static void *large(struct tcache *t, size_t bytes, size_t alignment, bool *zeroe
 
 static void *small(struct tcache *t, unsigned bin)
 {
+    void *block = NULL;
     if (UNLIKELY(t == NULL))
-        return stray_malloc(bin);
-    void *block = hot_pop(&t->hot.bins[bin]);
-    return block != NULL ? block : tcache_refill(t, bin);
+        block = stray_malloc(bin);
+    else if ((block = hot_pop(&t->hot.bins[bin])) == NULL)
+        block = tcache_refill(t, bin);
+    if (LIKELY(block != NULL))
+        return block;
+    /* The window is blocked or full, or no 2 MiB are left: a mapping of its own may still be had, aligned as every block
+     * of the bin is. */
+    bool zeroed;
+    uint32_t bytes = bin_info(bin)->block_bytes;
+    return large_alloc(bytes, bytes & -bytes, &zeroed);
 }
 
 SLOW void *tcache_malloc_slow(size_t bytes)

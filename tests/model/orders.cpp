@@ -1,7 +1,7 @@
 /* The memory orders of the remote free, run under Relacy (Debian: relacy-dev), which executes a small program in many
- * interleavings (here: all with at most four forced switches of thread) and lets each relaxed or acquire load return any
- * older value that C11 permits. remote_free.pml checks
- * more of the protocol, but on a sequentially consistent machine; labels are the same.
+ * interleavings (here: all with at most four forced switches of thread) and lets each relaxed or acquire load return
+ * any older value that C11 permits. remote_free.pml checks more of the protocol, but on a sequentially consistent
+ * machine; the labels are the same. run_orders.sh runs it.
  *
  * One slab with two blocks, each held by a producer (threads 2 and 3) that writes into it and frees it. Thread 0 has
  * the heap that the slab belongs to, drains and retires it; thread 1 claims it from the arena, attaches it to a second

@@ -33,7 +33,9 @@
  *   - no remote bit is left, every block is in a free map, and (stronger) every empty slab is back in the arena
  *
  * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS, SLABS, BLOCKS, WORDS, THREADS, PRODUCERS, OPS (steps that
- * each thread may take), TAKES. Features: ALLOC, PARK, STEAL, HARVEST, LOCAL, PEEK, FORK. Bugs: MUTANT_x. */
+ * each thread may take), TAKES. Features: ALLOC (refill and attach), LOCAL (frees in threads with a heap), PARK (and adopt),
+ * STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), FORK, FREE_FIRST (in the child, before it has
+ * recovered). Bugs: MUTANT_x. */
 
 #ifndef HEAPS
 #define HEAPS 2

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Verifies tests/model/remote_free.pml: every configuration must hold in all reachable states, every mutant must fail.
 #
-#   run.sh            everything (about two minutes, at most 2 GiB)
+#   run.sh            everything (about three minutes, at most 2 GiB)
 #   run.sh retire     the configurations and mutants with "retire" in their name
 #
 # One line each. Exit code: 0 all as expected, 1 a surprise, 77 spin is not installed.

@@ -42,11 +42,21 @@ static bool aligned(const void *block, size_t alignment)
     return ((uintptr_t)block & (alignment - 1)) == 0;
 }
 
+/* For blocks without which a check means nothing. */
+static void *must_have(size_t size)
+{
+    void *block = test_malloc(size);
+    if (block == NULL) {
+        stress_fail("malloc(%zu) failed with errno %d", size, errno);
+    }
+    return block;
+}
+
 /* ---- 22: sizes that cannot be ---- */
 
 static void check_impossible_size(size_t size)
 {
-    void *survivor = test_malloc(100);
+    void *survivor = must_have(100);
     void *untouched = &check_count;
     uint64_t key = stress_key(survivor, size);
     stress_fill(survivor, 100, key);
@@ -79,7 +89,7 @@ static void check_overflowing_products(void)
         {SIZE_MAX, SIZE_MAX},   {PTRDIFF_MAX, 2},
         {SIZE_MAX / 3, 4},      {65537, SIZE_MAX / 65536},
     };
-    void *survivor = test_malloc(24);
+    void *survivor = must_have(24);
     memset(survivor, 7, 24);
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         size_t count = pairs[i][0];
@@ -324,7 +334,7 @@ static void check_zero_sizes(void)
     errno = EDOM;
 #ifdef __GLIBC__
     CHECK(test_realloc(third, 0) == NULL && errno == EDOM, 0, 0);
-    void *big = test_malloc(3 * MIB);
+    void *big = must_have(3 * MIB);
     CHECK(test_realloc(big, 0) == NULL && errno == EDOM, 0, 0);
 #else
     test_free(third);

@@ -106,8 +106,8 @@ void churn_start(const struct fork_settings *settings)
             stress_fail("cannot start a thread");
         }
     }
-    /* A sanitizer's own malloc does not survive a fork in the middle of it: from here on, the prefixed flavour's threads
-     * leave that malloc alone. */
+    /* A sanitizer's own malloc does not survive a fork in the middle of it: from here on, the prefixed flavour's
+     * threads leave that malloc alone. */
     while (atomic_load_explicit(&churners_up, memory_order_acquire) < churner_count) {
         stress_sleep_ms(1);
     }

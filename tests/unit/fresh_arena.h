@@ -1,0 +1,22 @@
+/* A window and an arena of a test's own: as after the start of the process, with nothing mapped for blocks yet. What the
+ * last ones had mapped stays behind. For tests in which no heap and no cache is in use. */
+#ifndef HAKMEM_TESTS_FRESH_ARENA_H
+#define HAKMEM_TESTS_FRESH_ARENA_H
+
+#include "arena/arena_internal.h"
+#include "base/check.h"
+
+static inline void fresh_arena(void)
+{
+    window = (struct window){0};
+    __builtin_memset(&arena, 0, sizeof arena);
+    lock_init(&arena.lock, LOCK_ARENA);
+    CHECK(window_start(), "a window for the test", NULL);
+}
+
+static inline uint32_t first_slab(void)
+{
+    return window.first_superslab * SUPERSLAB_SLABS;
+}
+
+#endif

@@ -1,0 +1,204 @@
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "os/os.h"
+
+static size_t page;
+
+static int start(void **state)
+{
+    (void)state;
+    os_start();
+    page = os_page_bytes();
+    return 0;
+}
+
+static bool all_bytes_are(const volatile unsigned char *at, size_t bytes, unsigned char value)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (at[i] != value)
+            return false;
+    return true;
+}
+
+/* Addresses that nothing is mapped at, in a range that the kernel just gave out. */
+static uintptr_t vacant(size_t bytes)
+{
+    void *p = os_map(bytes, page);
+    assert_non_null(p);
+    assert_true(os_unmap(p, bytes));
+    return (uintptr_t)p;
+}
+
+static void test_facts(void **state)
+{
+    (void)state;
+    assert_int_equal(page, sysconf(_SC_PAGESIZE));
+    assert_in_range(os_address_bits(), 32, 47);
+    int here;
+    if ((uintptr_t)&here >> 47 == 0)
+        assert_true((uintptr_t)&here >> os_address_bits() == 0);
+    assert_int_equal(os_process_id(), getpid());
+    assert_false(os_is_secure());
+    setenv("HAKMEM_TEST_OS", "here", 1);
+    bool found = false;
+    for (char *const *e = os_environment(); *e != NULL; e++)
+        found |= strcmp(*e, "HAKMEM_TEST_OS=here") == 0;
+    unsetenv("HAKMEM_TEST_OS");
+    assert_true(found);
+}
+
+static void test_clock_and_random(void **state)
+{
+    (void)state;
+    const uint64_t before = os_clock_ms();
+    nanosleep(&(const struct timespec){.tv_nsec = 20000000}, NULL);
+    const uint64_t after = os_clock_ms();
+    assert_in_range(after - before, 8, 5000); /* the coarse clock steps by up to 10 ms */
+    uint64_t any = 0;
+    const uint64_t one = os_random();
+    for (unsigned i = 0; i < 8; i++)
+        any |= os_random() ^ one;
+    assert_true(any != 0);
+}
+
+static void test_map_at_vacant(void **state)
+{
+    (void)state;
+    const uintptr_t want = vacant(4 * page);
+    errno = EDOM;
+    assert_int_equal(os_map_at(want, 4 * page), OS_MAP_OK);
+    assert_int_equal(errno, EDOM);
+    assert_true(all_bytes_are((unsigned char *)want, 4 * page, 0));
+    memset((void *)want, 7, 4 * page);
+    assert_true(os_unmap((void *)want, 4 * page));
+}
+
+static void test_map_at_occupied_leaves_alone(void **state)
+{
+    (void)state;
+    unsigned char *mine = os_map(4 * page, page);
+    memset(mine, 7, 4 * page);
+    errno = EDOM;
+    assert_int_equal(os_map_at((uintptr_t)mine, 4 * page), OS_MAP_OCCUPIED);
+    assert_int_equal(os_map_at((uintptr_t)mine + page, page), OS_MAP_OCCUPIED);
+    assert_true(os_unmap(mine, page));
+    assert_int_equal(os_map_at((uintptr_t)mine, 2 * page), OS_MAP_OCCUPIED); /* its second page is */
+    assert_int_equal(errno, EDOM);
+    assert_true(all_bytes_are(mine + page, 3 * page, 7));
+    assert_int_equal(os_map_at((uintptr_t)mine, page), OS_MAP_OK); /* and nothing of the failed try stayed */
+    assert_true(all_bytes_are(mine, page, 0));
+    assert_true(os_unmap(mine, 4 * page));
+}
+
+static void test_map_at_impossible(void **state)
+{
+    (void)state;
+    errno = EDOM;
+    assert_int_equal(os_map_at((uintptr_t)1 << 62, page), OS_MAP_NO_MEMORY);
+    assert_null(os_map((size_t)1 << 62, page));
+    assert_null(os_map((size_t)1 << 62, (size_t)1 << 62));
+    assert_null(os_map(SIZE_MAX & ~(page - 1), 2 * page));
+    assert_int_equal(errno, EDOM);
+}
+
+static void test_map_aligned(void **state)
+{
+    (void)state;
+    for (unsigned shift = 0; shift <= 30; shift += 3) {
+        const size_t alignment = (size_t)1 << shift;
+        unsigned char *one = os_map(3 * page, alignment);
+        unsigned char *two = os_map(3 * page, alignment);
+        assert_non_null(one);
+        assert_non_null(two);
+        assert_int_equal((uintptr_t)one & (alignment - 1), 0);
+        assert_int_equal((uintptr_t)two & (alignment - 1), 0);
+        assert_true(all_bytes_are(one, 3 * page, 0));
+        memset(one, 1, 3 * page);
+        memset(two, 2, 3 * page);
+        assert_true(all_bytes_are(one, 3 * page, 1));
+        /* What was mapped for alignment's sake is gone again: the neighbours are vacant, or were so before. */
+        assert_true(os_unmap(one, 3 * page));
+        assert_true(os_unmap(two, 3 * page));
+        assert_int_equal(os_map_at((uintptr_t)one, 3 * page), OS_MAP_OK);
+        assert_true(os_unmap(one, 3 * page));
+    }
+}
+
+static void test_purge_reads_zero(void **state)
+{
+    (void)state;
+    unsigned char *p = os_map(4 * page, page);
+    memset(p, 9, 4 * page);
+    errno = EDOM;
+    assert_true(os_purge(p + page, 2 * page));
+    assert_true(all_bytes_are(p, page, 9));
+    assert_true(all_bytes_are(p + page, 2 * page, 0));
+    assert_true(all_bytes_are(p + 3 * page, page, 9));
+    if (mlock(p + 3 * page, page) == 0) {
+        errno = EDOM;
+        assert_false(os_purge(p + 3 * page, page));
+        assert_true(all_bytes_are(p + 3 * page, page, 9));
+    }
+    assert_int_equal(errno, EDOM);
+    assert_true(os_unmap(p, 4 * page));
+}
+
+static void test_remap(void **state)
+{
+    (void)state;
+    unsigned char *p = os_map(2 * page, page);
+    memset(p, 5, 2 * page);
+    p = os_remap(p, 2 * page, 64 * page);
+    assert_non_null(p);
+    assert_true(all_bytes_are(p, 2 * page, 5));
+    assert_true(all_bytes_are(p + 2 * page, 62 * page, 0));
+    memset(p, 6, 64 * page);
+    unsigned char *less = os_remap(p, 64 * page, page);
+    assert_ptr_equal(less, p); /* shrinking never moves */
+    assert_int_equal(os_map_at((uintptr_t)p + page, page), OS_MAP_OK); /* the rest is given back */
+    assert_true(os_unmap(p + page, page));
+    errno = EDOM;
+    assert_null(os_remap(p, page, (size_t)1 << 62));
+    assert_int_equal(errno, EDOM);
+    assert_true(all_bytes_are(p, page, 6));
+    assert_true(os_unmap(p, page));
+}
+
+static void test_populate(void **state)
+{
+    (void)state;
+    unsigned char resident[16];
+    unsigned char *p = os_map(16 * page, page);
+    os_no_huge_pages(p, 16 * page);
+    assert_int_equal(mincore(p, 16 * page, resident), 0);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(resident[i] & 1, 0);
+    errno = EDOM;
+    os_populate(p, 16 * page);
+    assert_int_equal(errno, EDOM);
+    assert_int_equal(mincore(p, 16 * page, resident), 0);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(resident[i] & 1, 1);
+    assert_true(all_bytes_are(p, 16 * page, 0));
+    assert_true(os_unmap(p, 16 * page));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_clock_and_random),
+        cmocka_unit_test(test_map_at_vacant),
+        cmocka_unit_test(test_map_at_occupied_leaves_alone),
+        cmocka_unit_test(test_map_at_impossible),
+        cmocka_unit_test(test_map_aligned),
+        cmocka_unit_test(test_purge_reads_zero),
+        cmocka_unit_test(test_remap),
+        cmocka_unit_test(test_populate),
+    };
+    return cmocka_run_group_tests_name("os", tests, start, NULL);
+}
