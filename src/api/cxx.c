@@ -44,10 +44,15 @@ OPERATOR void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment,
 
 /* Absent where libc or the C++ library is linked statically and nothing else asked for them. */
 extern __typeof__(dlsym) dlsym __attribute__((weak));
-extern __typeof__(dlopen) dlopen __attribute__((weak));
 typedef void (*new_handler_fn)(void);
 extern new_handler_fn new_handler_now(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
-extern NORETURN void throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
+/* What it takes to throw a std::bad_alloc (Itanium C++ ABI). There if the program catches one. */
+extern void *const bad_alloc_vtable[] __asm__("_ZTVSt9bad_alloc") __attribute__((weak));
+extern const char bad_alloc_typeinfo[] __asm__("_ZTISt9bad_alloc") __attribute__((weak));
+extern void bad_alloc_destroy(void *exception) __asm__("_ZNSt9bad_allocD1Ev") __attribute__((weak));
+extern void *allocate_exception(size_t size) __asm__("__cxa_allocate_exception") __attribute__((weak));
+extern NORETURN void throw_exception(void *exception, const void *type, void (*destroy)(void *)) __asm__("__cxa_throw")
+    __attribute__((weak));
 
 /* What is passed on as std::nothrow; nobody looks at it. */
 static const char nothrow_tag;
@@ -60,15 +65,17 @@ typedef void *(*new_aligned_nothrow_fn)(size_t size, size_t alignment, const voi
 /* ---- memory is out ---- */
 
 /* The C++ library's own function of that name; NULL: there is none. One that a plugin has brought along stands in no
- * global scope, so it is asked for by its library's name as well. */
+ * global scope, so it is asked for by its library's name as well. dlopen is looked up, because a reference to it makes
+ * the static linker warn. */
 static SLOW void *next_operator(const char *name)
 {
     static const char *const libraries[] = { "libstdc++.so.6", "libc++abi.so.1", "libc++.so.1" };
     if (dlsym == NULL)
         return NULL;
     void *next = dlsym(RTLD_NEXT, name);
-    for (size_t i = 0; next == NULL && dlopen != NULL && i < ARRAY_COUNT(libraries); i++) {
-        void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
+    __typeof__(dlopen) *open = next != NULL ? NULL : (__typeof__(dlopen) *)dlsym(RTLD_DEFAULT, "dlopen");
+    for (size_t i = 0; next == NULL && open != NULL && i < ARRAY_COUNT(libraries); i++) {
+        void *library = open(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
         if (library != NULL)
             next = dlsym(library, name);
     }
@@ -82,7 +89,8 @@ static size_t size_to_hand_over(size_t size)
     return size > PTRDIFF_MAX ? PTRDIFF_MAX : size;
 }
 
-/* There is nobody to hand over to: everything is linked statically. alignment 1: none wanted. */
+/* There is nobody to hand over to: everything is linked statically. We do as the C++ library would. alignment 1: none
+ * wanted. */
 static SLOW void *new_or_throw(size_t size, size_t alignment)
 {
     new_handler_fn handler;
@@ -92,8 +100,11 @@ static SLOW void *new_or_throw(size_t size, size_t alignment)
         if (block != NULL)
             return block;
     }
-    if (throw_bad_alloc != NULL)
-        throw_bad_alloc();
+    if (throw_exception != NULL && allocate_exception != NULL && bad_alloc_vtable != NULL && bad_alloc_typeinfo != NULL) {
+        void *const **exception = allocate_exception(sizeof *exception);
+        *exception = bad_alloc_vtable + 2; /* behind offset and type; the object has nothing else */
+        throw_exception(exception, bad_alloc_typeinfo, bad_alloc_destroy);
+    }
     fmt_message("operator new: no memory for %zu bytes, and no C++ library to throw std::bad_alloc", size);
     abort();
 }

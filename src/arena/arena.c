@@ -73,9 +73,10 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
     enum os_map_result result = os_map_at(address, bytes);
     if (result == OS_MAP_OCCUPIED) {
         for (uint32_t i = from; i < to; i++, address += SUPERSLAB_BYTES) {
-            if (os_map_at(address, SUPERSLAB_BYTES) == OS_MAP_OK)
+            enum os_map_result slot = os_map_at(address, SUPERSLAB_BYTES);
+            if (slot == OS_MAP_OK)
                 os_unmap((void *)address, SUPERSLAB_BYTES);
-            else
+            else if (slot == OS_MAP_OCCUPIED)
                 store_release(&superslab_table[i].state, SUPERSLAB_FOREIGN);
         }
         return result;

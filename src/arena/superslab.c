@@ -13,8 +13,11 @@ static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
         fetch_or_relaxed(&s->dirty_mask, slabs);
     if (load_relaxed(&s->idle_mask) & slabs)
         fetch_and_relaxed(&s->idle_mask, ~slabs);
-    if (UNLIKELY(load_relaxed(&s->prewarmed)))
+    if (UNLIKELY(load_relaxed(&s->prewarmed))) {
+        /* From its first use on it decays like any other: all of it has pages. */
         store_relaxed(&s->prewarmed, 0);
+        fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
+    }
 }
 
 int superslab_claim(struct superslab *s, unsigned count, unsigned alignment, bool *clean)

@@ -118,8 +118,9 @@ bool window_start(void)
     size_t bytes = (size_t)1 << (bits >= 45 ? 40 : bits - 3);
     for (unsigned attempt = 0; attempt < BASE_TRIES; attempt++) {
         uintptr_t space = (uintptr_t)1 << bits;
-        /* The middle half of the address space: away from the program, its break, and the kernel's own choices. */
-        uintptr_t slots = (space / 2 - bytes) / SUPERSLAB_BYTES;
+        /* From a quarter to five eighths of the address space: below position-independent programs and their break (two
+         * thirds) and the kernel's own choices (the top), above everything that asks for low addresses. */
+        uintptr_t slots = (space / 8 * 3 - bytes) / SUPERSLAB_BYTES;
         uintptr_t base = space / 4 + (uintptr_t)(os_random() % slots) * SUPERSLAB_BYTES;
         if (window_try(base, bytes))
             return true;

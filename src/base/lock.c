@@ -1,7 +1,6 @@
 #include "base/lock.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,11 +13,16 @@ THREAD_LOCAL uint32_t lock_ranks_held;
 /* The thread between lock_fork_begin and lock_fork_end, by the address of its lock_ranks_held; NULL: none.
  * Atomic relaxed: only its own thread compares equal, and that thread wrote it. */
 static uint32_t *lock_forking_thread;
+/* The thread that is about to abort, likewise. */
+static uint32_t *lock_aborting_thread;
+
+/* The kernel's ABI (futex(2)); spelled out because musl's tool chain comes without the kernel's headers. */
+enum { LOCK_FUTEX_WAIT_PRIVATE = 0 | 128, LOCK_FUTEX_WAKE_PRIVATE = 1 | 128 };
 
 static void lock_futex(uint32_t *word, int operation, uint32_t value)
 {
     int saved = errno;
-    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
     errno = saved;
 }
 
@@ -33,23 +37,31 @@ SLOW void lock_acquire_contended(struct lock *l)
         cpu_relax();
     }
     while (exchange_acquire(&l->word, 2) != 0)
-        lock_futex(&l->word, FUTEX_WAIT, 2);
+        lock_futex(&l->word, LOCK_FUTEX_WAIT_PRIVATE, 2);
 }
 
 SLOW void lock_release_contended(struct lock *l)
 {
-    lock_futex(&l->word, FUTEX_WAKE, 1);
+    lock_futex(&l->word, LOCK_FUTEX_WAKE_PRIVATE, 1);
 }
 
-bool lock_is_open_for_fork(const struct lock *l)
+bool lock_is_open(const struct lock *l)
 {
-    return load_relaxed(&l->forking) != 0 && load_relaxed(&lock_forking_thread) == &lock_ranks_held;
+    return load_relaxed(&lock_aborting_thread) == &lock_ranks_held ||
+           (load_relaxed(&l->forking) != 0 && load_relaxed(&lock_forking_thread) == &lock_ranks_held);
+}
+
+void lock_open_all(void)
+{
+    store_relaxed(&lock_aborting_thread, &lock_ranks_held);
 }
 
 #ifdef HAKMEM_DEBUG_CHECKS
 void lock_note_acquired(const struct lock *l, bool tried)
 {
-    if (!tried)
+    /* Between fork handlers the locks held are open; a thread that attaches there takes a new heap's. */
+    if (!tried && load_relaxed(&lock_forking_thread) != &lock_ranks_held &&
+        load_relaxed(&lock_aborting_thread) != &lock_ranks_held)
         CHECK((lock_ranks_held >> l->rank) == 0, "internal error: locks taken out of order", l);
     lock_ranks_held |= 1u << l->rank;
 }

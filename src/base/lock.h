@@ -32,8 +32,11 @@ struct lock {
 
 SLOW void lock_acquire_contended(struct lock *l);
 SLOW void lock_release_contended(struct lock *l);
-/* The calling thread holds l across a fork in progress. */
-bool lock_is_open_for_fork(const struct lock *l);
+/* The calling thread holds l across a fork in progress, or is about to abort. */
+bool lock_is_open(const struct lock *l);
+/* The process is about to abort, maybe out of a critical section. A SIGABRT handler may call malloc: from now on every
+ * lock is open for this thread. */
+void lock_open_all(void);
 
 #ifdef HAKMEM_DEBUG_CHECKS
 void lock_note_acquired(const struct lock *l, bool tried);
@@ -54,7 +57,7 @@ FAST void lock_acquire(struct lock *l)
 {
     uint32_t expected = 0;
     if (UNLIKELY(!cas_strong_acquire(&l->word, &expected, 1))) {
-        if (lock_is_open_for_fork(l))
+        if (lock_is_open(l))
             return;
         lock_acquire_contended(l);
     }
@@ -65,14 +68,14 @@ FAST bool lock_try(struct lock *l)
 {
     uint32_t expected = 0;
     if (!cas_strong_acquire(&l->word, &expected, 1))
-        return lock_is_open_for_fork(l);
+        return lock_is_open(l);
     lock_note_acquired(l, true);
     return true;
 }
 
 FAST void lock_release(struct lock *l)
 {
-    if (UNLIKELY(load_relaxed(&l->forking)) && lock_is_open_for_fork(l))
+    if (UNLIKELY(load_relaxed(&l->forking)) && lock_is_open(l))
         return;
     lock_note_released(l);
     if (UNLIKELY(exchange_release(&l->word, 0) == 2))

@@ -19,11 +19,14 @@ void tick_register(tick_fn fn)
 
 SLOW void tick_run(uint64_t now_ms)
 {
-    if (now_ms - load_relaxed(&tick_last_ms) < TICK_PERIOD_MS || !lock_try(&tick_running))
+    /* Signed: a thread that was held up between reading the clock and coming here may be behind the last tick. */
+    if ((int64_t)(now_ms - load_relaxed(&tick_last_ms)) < TICK_PERIOD_MS || !lock_try(&tick_running))
         return;
-    store_relaxed(&tick_last_ms, now_ms);
-    for (unsigned i = 0; i < tick_count; i++)
-        tick_table[i](now_ms);
+    if ((int64_t)(now_ms - tick_last_ms) >= TICK_PERIOD_MS) {
+        store_relaxed(&tick_last_ms, now_ms);
+        for (unsigned i = 0; i < tick_count; i++)
+            tick_table[i](now_ms);
+    }
     lock_release(&tick_running);
 }
 

@@ -16,6 +16,7 @@ static struct {
     struct huge *slots;
     size_t capacity; /* a power of two, or 0 */
     size_t count;
+    size_t moving; /* entries that huge_resize has taken out and will put back: their room is theirs */
     uint64_t bytes;
 } table = { .lock = LOCK_INIT(LOCK_LARGE) };
 
@@ -74,7 +75,7 @@ static struct huge remove_at(size_t hole)
 /* Under the lock. */
 static bool make_room(void)
 {
-    if ((table.count + 1) * 2 <= table.capacity)
+    if ((table.count + table.moving + 1) * 2 <= table.capacity)
         return true;
     size_t old_capacity = table.capacity;
     struct huge *old = table.slots;
@@ -150,18 +151,20 @@ void *huge_resize(void *block, size_t bytes)
     struct huge entry = { 0 };
     lock_acquire(&table.lock);
     size_t at = find((uintptr_t)block);
-    if (at < table.capacity)
+    if (at < table.capacity) {
         entry = remove_at(at);
+        table.moving++;
+    }
     lock_release(&table.lock);
     if (entry.address == 0)
         return NULL;
     /* Out of the table while it moves: once moved, the old address may be mapped and entered by another thread. The
-     * block is the caller's, so nobody looks for it meanwhile, and its slot's room is not given away: the table is at
-     * most half full. */
+     * block is the caller's, so nobody looks for it meanwhile. */
     void *moved = os_remap(block, entry.bytes, align_up(bytes, page));
     if (moved != NULL)
         entry = (struct huge){ .address = (uintptr_t)moved, .bytes = align_up(bytes, page) };
     lock_acquire(&table.lock);
+    table.moving--;
     insert(entry);
     lock_release(&table.lock);
     return moved;

@@ -26,7 +26,6 @@ static void set_tail(uint32_t slab, uint32_t from, uint32_t to, uint32_t word)
 
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
-    fetch_add_relaxed(&totals.alloc_count, 1);
     if (bytes == 0)
         bytes = 1;
     if (bytes <= LARGE_MAX_BYTES && alignment <= LARGE_MAX_BYTES) {
@@ -42,11 +41,15 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
             store_release(window_word(slab), MAP_LARGE);
             fetch_add_relaxed(&totals.run_bytes, s->large_bytes);
             fetch_add_relaxed(&totals.run_count, 1);
+            fetch_add_relaxed(&totals.alloc_count, 1);
             return window_slab_address(slab);
         }
     }
     *zeroed = true;
-    return huge_alloc(bytes, alignment);
+    void *block = huge_alloc(bytes, alignment);
+    if (block != NULL)
+        fetch_add_relaxed(&totals.alloc_count, 1);
+    return block;
 }
 
 /* The slab that `block` heads as a large block, or SLAB_NONE. */

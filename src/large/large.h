@@ -11,8 +11,8 @@
 
 /* A block of at least `bytes`, aligned to `alignment` (a power of two). NULL: memory is out. */
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed);
-/* word: the slab map's word for the block's address, with owner 0; the address must be a live large block's, or the
- * process aborts with a line that names the fault. Also for addresses outside the window. */
+/* For every address whose slab no heap owns, in the window or outside: it must be a live large or huge block's, or the
+ * process aborts with a line that names the fault. */
 void large_free(void *block);
 /* Bytes the program may use; 0 when the address is no live large or huge block. */
 size_t large_usable_bytes(const void *block);

@@ -12,9 +12,13 @@
 
 uint32_t upcall_fork_pending;
 
-/* The forking thread's cache, NULL if it has none. Written by fork_prepare, read by the handlers of the same thread and
- * by fork_recover in the child, where it stays the one cache that survived; guarded by LOCK_LIFECYCLE. */
+/* Whose heap lock fork_prepare took; NULL: none. Read by the handlers of the same thread; guarded by the locks that
+ * prepare takes. */
 static struct tcache *forking_tcache;
+/* In a child: the cache of the thread that forked, NULL if it has none. Not the one above: another library's fork
+ * handler may have given the thread its first cache after prepare, and the child may fork again before it recovers.
+ * Written by fork_in_child while the child has one thread. */
+static struct tcache *survivor;
 
 static void fork_prepare(void)
 {
@@ -51,6 +55,7 @@ static void fork_in_child(void)
 {
     if (!thread_is_first())
         thread_forget_first();
+    survivor = tcache_self();
     store_release(&upcall_fork_pending, 1);
     give_back();
 }
@@ -59,7 +64,7 @@ static void fork_in_child(void)
  * is gone. Such a heap was in the middle of a change that nobody can finish. What it holds stays as it is: blocks in use
  * stay usable, frees are noted and never collected. Threads that the child has started wait for us at their first slow
  * path, so no other heap is in use. */
-static void recover_heaps(const struct heap *survivor)
+static void recover_heaps(const struct heap *alive)
 {
     lock_acquire(parked_lock());
     thread_forget_parked();
@@ -67,7 +72,7 @@ static void recover_heaps(const struct heap *survivor)
         struct heap *h = heap_by_id(id);
         /* What dead producers pushed, or were about to push, is found by looking at every slab. */
         store_relaxed(&h->remote_stack, SLAB_NONE);
-        if (h == survivor || h == &stray_heap || h->state == HEAP_RETIRED)
+        if (h == alive || h == &stray_heap || h->state == HEAP_RETIRED)
             continue;
         if (load_relaxed(&h->lock.word) != 0) {
             store_relaxed(&h->state, HEAP_RETIRED);
@@ -103,7 +108,7 @@ SLOW void upcall_fork_recover_now(void)
 {
     lock_acquire(lifecycle_lock());
     if (load_relaxed(&upcall_fork_pending) != 0) {
-        recover_heaps(forking_tcache == NULL ? NULL : &forking_tcache->heap);
+        recover_heaps(survivor == NULL ? NULL : &survivor->heap);
         recover_slabs();
         store_release(&upcall_fork_pending, 0);
     }

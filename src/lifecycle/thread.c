@@ -1,6 +1,6 @@
 /* Threads: attach on the first slow path, park the heap at exit, adopt a parked heap whole.
  *
- * A thread is FRESH, then ATTACHED, then (its destructor has run) DETACHED. A detached thread may still allocate and
+ * A thread is FRESH, then ATTACHED, then (its destructor has run for good) DETACHED. A detached thread may still allocate and
  * free, from destructors of other keys or from libc's own clean-up: it uses the stray heap, without a cache. */
 #include <errno.h>
 #include <pthread.h>
@@ -14,12 +14,12 @@
 
 enum thread_phase { THREAD_FRESH, THREAD_ATTACHED, THREAD_DETACHED };
 
-/* Destructors of other keys often allocate and free: let them go first, for so many rounds of the four that POSIX
- * promises. */
-enum { EXIT_ROUNDS_DEFERRED = 2 };
+/* Destructors of other keys often allocate and free after ours: the thread may attach again so often, of the four rounds
+ * that POSIX promises; then it stays detached, because nobody would park its heap. */
+enum { EXIT_PARKS_MAX = 2 };
 
 THREAD_LOCAL uint8_t thread_phase;
-THREAD_LOCAL uint8_t thread_exit_rounds;
+THREAD_LOCAL uint8_t thread_parks;
 
 /* The first thread's cache is static, so that the loader may reset the thread-locals under it: it finds the same again. */
 static struct tcache first_tcache;
@@ -98,10 +98,9 @@ static struct tcache *create(void)
 
 static void thread_exit(void *value)
 {
-    if (thread_exit_rounds++ < EXIT_ROUNDS_DEFERRED && pthread_setspecific(exit_key, value) == 0)
-        return;
     struct tcache *t = tcache_self();
-    thread_phase = THREAD_DETACHED;
+    (void)value;
+    thread_phase = ++thread_parks < EXIT_PARKS_MAX ? THREAD_FRESH : THREAD_DETACHED;
     if (t == NULL)
         return;
     upcall_fork_recover();

@@ -21,20 +21,19 @@ struct tcache *tcache_self_or_attach(void)
 
 bool tcache_init(struct tcache *t)
 {
-    t->hot.window_base = window.base;
-    t->hot.limit = load_acquire(&window.limit);
     lock_init(&t->heap.lock, LOCK_HEAP);
     if (t->bins[0].array == NULL && !magazine_pack_all(t))
         return false;
     if (t->heap.id == 0 && !heap_register(&t->heap))
         return false;
-    t->hot.tag = t->heap.id << MAP_OWNER_SHIFT;
     return true;
 }
 
 void tcache_enter(struct tcache *t)
 {
+    t->hot.window_base = window.base;
     t->hot.limit = load_acquire(&window.limit);
+    t->hot.tag = t->heap.id << MAP_OWNER_SHIFT;
     hot_delta = (char *)&t->hot - (char *)&hot_static.empty;
 }
 
@@ -77,6 +76,7 @@ void tcache_note_slow(struct tcache *t)
 void tcache_trim_self(void)
 {
     struct tcache *t = tcache_self();
+    upcall_fork_recover();
     if (t == NULL)
         return;
     tcache_flush_all(t);

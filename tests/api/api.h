@@ -22,6 +22,17 @@ typedef struct mallinfo api_mallinfo;
 typedef struct mallinfo2 api_mallinfo2;
 #endif
 
+/* glibc's numbers, for a C library whose malloc.h has none. */
+#ifndef M_TRIM_THRESHOLD
+#define M_TRIM_THRESHOLD (-1)
+#endif
+#ifndef M_MMAP_THRESHOLD
+#define M_MMAP_THRESHOLD (-3)
+#endif
+#ifndef M_ARENA_MAX
+#define M_ARENA_MAX (-8)
+#endif
+
 #define API_LIST(X)                                                \
     X(void *, malloc, (size_t size))                               \
     X(void *, calloc, (size_t count, size_t size))                 \

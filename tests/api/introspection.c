@@ -56,7 +56,7 @@ static void test_mallinfo2(void)
     CHECK(close_to(live_bytes() - before, sum));
     api_mallinfo2 full = api.mallinfo2();
     CHECK(full.arena >= full.uordblks);
-    CHECK(full.uordblks + full.fordblks <= full.arena);
+    CHECK(full.uordblks + full.fordblks == full.arena);
 
     /* A block too large for any run of slabs is counted apart, in hblks and hblkhd, and not in uordblks. */
     void *huge = api.malloc(64 * MIB);
@@ -103,6 +103,7 @@ static void test_mallopt(void)
     CHECK(api.mallopt(M_TRIM_THRESHOLD, 128 * 1024) == 1);
     CHECK(api.mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1);
     CHECK(api.mallopt(M_ARENA_MAX, 2) == 1);
+    CHECK(api.mallopt(-4711, 0) == 0); /* nothing is known by this number */
 }
 
 /* malloc_stats writes to stderr, here led into a file. */
@@ -191,17 +192,38 @@ static void test_info(void)
 #ifdef HAKMEM_PREFIXED
 static void test_own_functions(void)
 {
-    int major, minor;
-    CHECK(sscanf(hakmem_version(), "%d.%d", &major, &minor) == 2);
+    int major, minor, patch;
+    CHECK(sscanf(hakmem_version(), "%d.%d.%d", &major, &minor, &patch) == 3);
+
+    struct hakmem_stats before, full, stats;
+    CHECK(hakmem_stats(&before, sizeof before) == 0 && before.size == sizeof before);
+    size_t sum = allocate_all(3000);
+    void *huge = api.malloc(64 * MIB);
+    CHECK(hakmem_stats(&full, sizeof full) == 0);
+    CHECK(close_to(full.live_bytes - before.live_bytes, sum + api.malloc_usable_size(huge)));
+    CHECK(full.live_blocks - before.live_blocks == BLOCK_COUNT + 1);
+    CHECK(full.huge_blocks == before.huge_blocks + 1 && full.huge_bytes >= before.huge_bytes + 64 * MIB);
+    CHECK(full.mapped_bytes + full.huge_bytes >= full.live_bytes);
+    api.free(huge);
+    free_all();
+    CHECK(hakmem_stats(&stats, sizeof stats) == 0);
+    CHECK(stats.live_blocks == before.live_blocks && close_to(stats.live_bytes, before.live_bytes));
+    hakmem_purge();
+    CHECK(hakmem_stats(&stats, sizeof stats) == 0);
+    CHECK(stats.cached_bytes == 0 && stats.free_dirty_bytes <= before.free_dirty_bytes + MIB);
 
     /* A caller compiled against an older, shorter struct: not one byte more than it knows is written. */
-    struct hakmem_stats stats;
+    size_t known = offsetof(struct hakmem_stats, live_blocks);
     memset(&stats, 0xa5, sizeof stats);
-    hakmem_stats(&stats, sizeof stats);
-    CHECK(!api_all_bytes(&stats, sizeof stats, 0xa5));
-    memset(&stats, 0xa5, sizeof stats);
-    hakmem_stats(&stats, sizeof stats - sizeof(size_t));
-    CHECK(api_all_bytes((char *)&stats + sizeof stats - sizeof(size_t), sizeof(size_t), 0xa5));
+    CHECK(hakmem_stats(&stats, known) == 0 && stats.size == known);
+    CHECK(api_all_bytes((char *)&stats + known, sizeof stats - known, 0xa5));
+    CHECK(hakmem_stats(&stats, sizeof(size_t) - 1) == EINVAL);
+    /* A newer, longer one: what is not known here is left alone, and size says so. */
+    struct {
+        struct hakmem_stats known;
+        uint64_t later;
+    } longer = {.later = 4711};
+    CHECK(hakmem_stats(&longer.known, sizeof longer) == 0 && longer.known.size == sizeof stats && longer.later == 4711);
 }
 #endif
 

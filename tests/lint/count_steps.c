@@ -75,7 +75,7 @@ static void read_string(pid_t pid, uint64_t address, char *out, size_t room)
 
 static int step(pid_t pid, struct user_regs_struct *regs)
 {
-    int status;
+    int status = 0;
     if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid)
         die("single step");
     if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
@@ -118,7 +118,7 @@ static int trace_call(pid_t pid, uint64_t low, uint64_t high)
 
 int main(int argc, char **argv)
 {
-    int status;
+    int status = 0;
     if (argc != 3 || !realpath(argv[1], library)) {
         fprintf(stderr, "usage: count_steps LIBRARY DRIVER\n");
         return 2;

@@ -32,10 +32,10 @@
  *   and when all threads have come to rest and every heap was drained once:
  *   - no remote bit is left, every block is in a free map, and (stronger) every empty slab is back in the arena
  *
- * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS, SLABS, BLOCKS, WORDS, THREADS, PRODUCERS, OPS (steps that
- * each thread may take), TAKES. Features: ALLOC (refill and attach), LOCAL (frees in threads with a heap), PARK (and adopt),
- * STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), FORK, FREE_FIRST (in the child, before it has
- * recovered). Bugs: MUTANT_x. */
+ * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS (1..3), SLABS (1..2), BLOCKS, WORDS, THREADS, PRODUCERS, OPS
+ * (steps that each thread may take). Features: ALLOC (refill and attach), LOCAL (frees in threads with a heap), PARK
+ * (and adopt), STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), FORK, FREE_FIRST (in the child,
+ * before it has recovered). Bugs: MUTANT_x. A plain load in R2 that keeps its place: PLAIN_LOAD_IN_ORDER. */
 
 #ifndef HEAPS
 #define HEAPS 2
@@ -387,16 +387,6 @@ inline claim_token(sl)
 #define STILL(sl, h) (listed[sl] == (h) + 1)
 #endif
 
-#if SLABS > 1
-#define OTHER_SLAB(cond, sl) :: cond(1) -> sl = 1
-#else
-#define OTHER_SLAB(cond, sl)
-#endif
-#if SLABS > 2
-#define THIRD_SLAB(cond, sl) :: cond(2) -> sl = 2
-#else
-#define THIRD_SLAB(cond, sl)
-#endif
 #define STEALABLE(sl) (listed[sl] == x + 1)
 
 /* The caller has heap y; x was chosen. */

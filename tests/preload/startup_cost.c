@@ -40,7 +40,7 @@ static void die(const char *what)
 /* vfork, so that the size of this process does not enter the measurement. */
 static double run_us(char **env)
 {
-    int status;
+    int status = 0;
     double begin = now_us();
     pid_t pid = vfork();
     if (pid == 0) {
@@ -74,7 +74,7 @@ static long rss_in_smaps_kib(pid_t pid)
 /* The resident size when the program exits, -1 where ptrace is not allowed. */
 static long resident_kib(char **env)
 {
-    int status;
+    int status = 0;
     pid_t pid = fork();
     if (pid < 0)
         die("fork");

@@ -114,7 +114,7 @@ struct view {
 static void *look_from_outside(void *argument)
 {
     struct view *v = argument;
-    v->open = lock_is_open_for_fork(v->lock);
+    v->open = lock_is_open(v->lock);
     v->tried = lock_try(v->lock);
     if (v->tried)
         lock_release(v->lock);
@@ -134,11 +134,11 @@ static void test_fork_opens_for_one_thread_only(void **state)
     struct lock taken = LOCK_INIT(LOCK_ARENA);
     struct lock other = LOCK_INIT(LOCK_META);
     lock_fork_take(&taken);
-    assert_false(lock_is_open_for_fork(&taken)); /* not begun */
+    assert_false(lock_is_open(&taken)); /* not begun */
     assert_false(lock_try(&taken));
     lock_fork_begin();
 
-    assert_true(lock_is_open_for_fork(&taken));
+    assert_true(lock_is_open(&taken));
     lock_acquire(&taken); /* would hang if it were not open */
     lock_acquire(&taken);
     lock_release(&taken);
@@ -151,14 +151,14 @@ static void test_fork_opens_for_one_thread_only(void **state)
     assert_false(v.tried);
 
     /* A lock that was not taken for the fork stays an ordinary one. */
-    assert_false(lock_is_open_for_fork(&other));
+    assert_false(lock_is_open(&other));
     assert_true(lock_try(&other));
     assert_false(lock_try(&other));
     lock_release(&other);
     assert_int_equal(other.word, 0);
 
     lock_fork_end();
-    assert_false(lock_is_open_for_fork(&taken));
+    assert_false(lock_is_open(&taken));
     assert_false(lock_try(&taken));
     lock_fork_give(&taken);
     assert_int_equal(taken.word, 0);
@@ -198,7 +198,7 @@ static void test_fork_holds_others_back(void **state)
 /* What the child of a fork finds and does; the number of the step that failed. */
 static int child_steps(struct lock *l)
 {
-    if (!lock_is_open_for_fork(l)) /* the thread keeps its identity across fork */
+    if (!lock_is_open(l)) /* the thread keeps its identity across fork */
         return 1;
     lock_fork_end();
     lock_fork_give(l);

@@ -1,0 +1,251 @@
+#include "unit.h"
+
+#include "fresh_arena.h"
+#include "slab/slab.h"
+
+/* A run for the bin, as the heap attaches it. */
+static uint32_t new_run(unsigned bin)
+{
+    bool zeroed;
+    const uint32_t slabs = 1u << bin_info(bin)->run_slabs_log2;
+    const uint32_t slab = arena_alloc(slabs, slabs, NULL, &zeroed);
+    CHECK(slab != SLAB_NONE, "memory for the test", NULL);
+    slab_init(slab, bin);
+    return slab;
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    fresh_arena();
+    return 0;
+}
+
+static char *block_of(uint32_t slab, const struct bin_info *info, uint32_t number)
+{
+    return (char *)window_slab_address(slab) + (size_t)number * info->block_bytes;
+}
+
+static void test_fresh_slab_gives_its_blocks_in_order(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const uint32_t slab = new_run(bin);
+        void *out[SLAB_BYTES / 16 + 1];
+        assert_true(slab_is_valid(slab));
+        assert_int_equal(slab_at(slab)->free_count, info->block_count);
+        assert_int_equal(slab_at(slab)->run_slabs, 1u << info->run_slabs_log2);
+        assert_int_equal(slab_take(slab, &out[0], 1), 1); /* downwards from the last: a LIFO reader meets it first */
+        assert_ptr_equal(out[0], block_of(slab, info, 0));
+        const unsigned rest = info->block_count - 1u;
+        assert_int_equal(slab_take(slab, &out[rest], rest + 1), rest);
+        for (unsigned i = 0; i < rest; i++)
+            assert_ptr_equal(out[rest - i], block_of(slab, info, 1 + i));
+        assert_int_equal(slab_at(slab)->free_count, 0);
+        assert_true(slab_is_valid(slab));
+        assert_int_equal(slab_take(slab, &out[0], 1), 0);
+        assert_true((char *)out[1] + info->block_bytes <=
+                    (char *)window_slab_address(slab) + (SLAB_BYTES << info->run_slabs_log2));
+    }
+}
+
+static void test_lowest_free_block_first(void **state)
+{
+    (void)state;
+    const unsigned bins[] = {0, 3, 11, 23, 30, 39};
+    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
+        const struct bin_info *info = bin_info(bins[b]);
+        const uint32_t slab = new_run(bins[b]);
+        const unsigned used = info->block_count - 2u;
+        void *out[SLAB_BYTES / 16];
+        assert_int_equal(slab_take(slab, &out[used - 1], used), used);
+        const uint32_t freed[] = {used - 1, 1, used / 2, 0};
+        for (unsigned i = 0; i < ARRAY_COUNT(freed); i++)
+            assert_int_equal(slab_put(slab, info, block_of(slab, info, freed[i])), 3 + i);
+        assert_true(slab_is_valid(slab));
+        const uint32_t order[] = {0, 1, used / 2, used - 1, used, used + 1}; /* recycled ones, then fresh ones */
+        assert_int_equal(slab_take(slab, &out[5], 2), 2);
+        assert_int_equal(slab_take(slab, &out[3], 10), 4);
+        for (unsigned i = 0; i < ARRAY_COUNT(order); i++)
+            assert_ptr_equal(out[5 - i], block_of(slab, info, order[i]));
+        assert_true(slab_is_valid(slab));
+    }
+}
+
+static void test_words_of_remote_frees(void **state)
+{
+    (void)state;
+    const struct bin_info *info = bin_info(0);
+    const uint32_t slab = new_run(0);
+    void *out[200];
+    assert_int_equal(slab_take(slab, &out[199], 200), 200);
+    slab_put_word(slab, 1, 0xf0f0);
+    slab_put_word(slab, 3, 0xff); /* blocks 192..199: up to the last one that was handed out */
+    slab_put_word(slab, 0, (uint64_t)1 << 63);
+    assert_int_equal(slab_at(slab)->free_count, info->block_count - 200 + 8 + 8 + 1);
+    assert_true(slab_is_valid(slab));
+    assert_int_equal(slab_take(slab, &out[1], 2), 2);
+    assert_ptr_equal(out[1], block_of(slab, info, 63));
+    assert_ptr_equal(out[0], block_of(slab, info, 68));
+}
+
+static void test_block_numbers(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const uint32_t slab = new_run(bin);
+        for (uint32_t i = 0; i < info->block_count; i++)
+            assert_int_equal(slab_block_number(slab, info, block_of(slab, info, i)), i);
+        for (uint32_t i = 0; i < 1u << info->run_slabs_log2; i++)
+            assert_int_equal(slab_head(slab + i, info), slab);
+    }
+}
+
+/* ---- misuse ---- */
+
+struct misuse {
+    uint32_t slab;
+    const struct bin_info *info;
+    void *block;
+    unsigned word;
+    uint64_t mask;
+};
+
+static void put(void *argument)
+{
+    const struct misuse *m = argument;
+    slab_put(m->slab, m->info, m->block);
+}
+
+static void put_word(void *argument)
+{
+    const struct misuse *m = argument;
+    slab_put_word(m->slab, m->word, m->mask);
+}
+
+static void number(void *argument)
+{
+    const struct misuse *m = argument;
+    slab_block_number(m->slab, m->info, m->block);
+}
+
+static void test_misuse_is_fatal(void **state)
+{
+    (void)state;
+    const unsigned bins[] = {0, 2, 23, 30, 36};
+    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
+        struct misuse m = {.info = bin_info(bins[b]), .slab = new_run(bins[b])};
+        void *out[6];
+        slab_take(m.slab, &out[5], 6);
+        m.block = out[2]; /* block 3 */
+        slab_put(m.slab, m.info, m.block);
+        assert_aborts(put, &m, "double free", m.block);
+        m.mask = 0x19; /* blocks 0, 3 and 4 */
+        assert_aborts(put_word, &m, "double free", m.block);
+        m.block = block_of(m.slab, m.info, 6); /* never handed out */
+        assert_aborts(put, &m, "double free", m.block);
+        m.mask = 0x41;
+        assert_aborts(put_word, &m, "double free", m.block);
+        m.block = block_of(m.slab, m.info, 2) + 8;
+        assert_aborts(put, &m, "free of a pointer into the middle of a block", m.block);
+        assert_aborts(number, &m, "free of a pointer into the middle of a block", m.block);
+        assert_true(slab_is_valid(m.slab));
+    }
+    /* Behind the last block, in the unused tail of the run. */
+    struct misuse tail = {.info = bin_info(2), .slab = new_run(2)};
+    assert_true((size_t)tail.info->block_count * tail.info->block_bytes < SLAB_BYTES);
+    tail.block = block_of(tail.slab, tail.info, tail.info->block_count);
+    assert_aborts(number, &tail, "free of a pointer into the middle of a block", tail.block);
+}
+
+static void test_broken_state_shows(void **state)
+{
+    (void)state;
+    const uint32_t slab = new_run(3);
+    struct slab *s = slab_at(slab);
+    const struct slab good = *s;
+    s->free_count--;
+    assert_false(slab_is_valid(slab));
+    *s = good;
+    s->inline_words[0] = 1;
+    assert_false(slab_is_valid(slab));
+    *s = good;
+    s->bump = (uint16_t)(s->block_count + 1);
+    assert_false(slab_is_valid(slab));
+    *s = good;
+    assert_true(slab_is_valid(slab));
+}
+
+/* ---- against a model ---- */
+
+static void run_against_model(unsigned bin, uint64_t seed)
+{
+    enum { NEVER, OUT, FREE };
+    static unsigned char model[SLAB_BYTES / 16];
+    static void *out[SLAB_BYTES / 16];
+    const struct bin_info *info = bin_info(bin);
+    const uint32_t slab = new_run(bin);
+    uint32_t out_count = 0;
+    memset(model, NEVER, sizeof model);
+    for (unsigned step = 0; step < 1500; step++) {
+        const uint64_t r = next_random(&seed);
+        const unsigned want = 1 + (unsigned)(r >> 8) % (r >> 32 & 1 ? 7 : 150);
+        if (r % 2 == 0) {
+            const unsigned got = slab_take(slab, &out[want - 1], want);
+            assert_int_equal(got, want < info->block_count - out_count ? want : info->block_count - out_count);
+            uint32_t expect = 0;
+            for (unsigned i = 0; i < got; i++, out_count++) {
+                while (model[expect] == OUT)
+                    expect++;
+                assert_ptr_equal(out[want - 1 - i], block_of(slab, info, expect));
+                model[expect] = OUT;
+            }
+        } else if (r % 4 == 1) {
+            for (unsigned i = 0; i < want && out_count != 0; i++) {
+                uint32_t n = (uint32_t)(next_random(&seed) % info->block_count);
+                while (model[n] != OUT)
+                    n = (n + 1) % info->block_count;
+                model[n] = FREE;
+                out_count--;
+                assert_int_equal(slab_put(slab, info, block_of(slab, info, n)), info->block_count - out_count);
+            }
+        } else {
+            const unsigned word = (unsigned)(r >> 20) % info->word_count;
+            const uint64_t wish = next_random(&seed);
+            uint64_t mask = 0;
+            for (uint32_t n = word * 64; n < word * 64 + 64 && n < info->block_count; n++) {
+                if (model[n] != OUT || !(wish >> n % 64 & 1))
+                    continue;
+                mask |= (uint64_t)1 << n % 64;
+                model[n] = FREE;
+                out_count--;
+            }
+            slab_put_word(slab, word, mask);
+        }
+        assert_int_equal(slab_at(slab)->free_count, info->block_count - out_count);
+        assert_true(slab_is_valid(slab));
+    }
+}
+
+static void test_random_operations_follow_the_model(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin += bin < 4 ? 1 : 5)
+        run_against_model(bin, 1000 + bin);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_fresh_slab_gives_its_blocks_in_order, fresh),
+        cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
+        cmocka_unit_test_setup(test_words_of_remote_frees, fresh),
+        cmocka_unit_test_setup(test_block_numbers, fresh),
+        cmocka_unit_test_setup(test_misuse_is_fatal, fresh),
+        cmocka_unit_test_setup(test_broken_state_shows, fresh),
+        cmocka_unit_test_setup(test_random_operations_follow_the_model, fresh),
+    };
+    return cmocka_run_group_tests_name("slab", tests, NULL, NULL);
+}
