@@ -1,10 +1,12 @@
-/* HAKMEM's own names. Each function of the malloc family has a twin here that begins with hakmem_ and always reaches HAKMEM,
- * whoever serves the plain name; blocks may be had under one name and freed under the other where libhakmem serves both.
+/* HAKMEM's own names. Each function of the malloc family has a twin here that begins with hakmem_ and always reaches
+ * HAKMEM, whoever serves the plain name; where libhakmem serves both, a block had under one name may be freed under the
+ * other.
  *
  * All functions are thread-safe. None but hakmem_malloc_info and hakmem_malloc_stats does input or output. Sizes are in
  * bytes. Unless said otherwise a function that cannot get memory, or is asked for more than PTRDIFF_MAX bytes, returns
- * NULL and sets errno to ENOMEM; one that succeeds leaves errno alone. Blocks are aligned to 16 bytes at least. Handing
- * in a pointer that is not a live block's prints one line that names the fault and aborts. */
+ * NULL and sets errno to ENOMEM; one that succeeds leaves errno alone. Blocks are aligned to 16 bytes at least. A
+ * pointer that is not a live block's is an error of the program: where it is noticed, one line on stderr names it
+ * and the process aborts. */
 #ifndef HAKMEM_H
 #define HAKMEM_H
 
@@ -79,8 +81,8 @@ size_t hakmem_malloc_good_size(size_t bytes) HAKMEM_NOTHROW;
 /* Gives memory back to the system: what the calling thread caches, and every free page. Returns 1 if any was, else 0.
  * pad_bytes is ignored: no heap here grows by brk. */
 int hakmem_malloc_trim(size_t pad_bytes) HAKMEM_NOTHROW;
-/* Returns 1 for glibc's hints about the shape of its heap, which are accepted and change nothing, and for bionic's M_PURGE
- * (-101), which purges; 0 for anything else. */
+/* Returns 1 for glibc's hints about the shape of its heap, which are accepted and change nothing, and for bionic's
+ * M_PURGE (-101), which purges; 0 for anything else. */
 int hakmem_mallopt(int parameter, int value) HAKMEM_NOTHROW;
 
 /* Laid out like glibc's struct mallinfo and struct mallinfo2. uordblks + hblkhd are the live bytes. */

@@ -3,8 +3,8 @@
  * The standard lets a program replace some of them and says how the others follow: new[] calls new, sized and nothrow
  * delete call plain delete, and so on. A program that replaces new and delete only must get its own pair through every
  * other form, so a derived form is a jump through the name of the one it is derived from, which the loader binds to the
- * program's own if there is one. All are weak: so the compiler does not take that name for the function in this file, and
- * a program that is linked statically may have its own as well.
+ * program's own if there is one. All are weak: so the compiler does not take that name for the function in this file,
+ * and a program that is linked statically may have its own as well.
  *
  *   new(n)     <- new(n, nothrow), new[](n) <- new[](n, nothrow)
  *   delete(p)  <- delete(p, n), delete(p, nothrow), delete[](p) <- delete[](p, n), delete[](p, nothrow)
@@ -62,6 +62,12 @@ typedef void *(*new_nothrow_fn)(size_t size, const void *nothrow);
 typedef void *(*new_aligned_fn)(size_t size, size_t alignment);
 typedef void *(*new_aligned_nothrow_fn)(size_t size, size_t alignment, const void *nothrow);
 
+/* NULL for an alignment that is none, too: the C++ library will say so. */
+static void *aligned_or_null(size_t size, size_t alignment)
+{
+    return LIKELY(is_power_of_two(alignment)) ? api_aligned(alignment, size) : NULL;
+}
+
 /* ---- memory is out ---- */
 
 /* The C++ library's own function of that name; NULL: there is none. One that a plugin has brought along stands in no
@@ -89,24 +95,38 @@ static size_t size_to_hand_over(size_t size)
     return size > PTRDIFF_MAX ? PTRDIFF_MAX : size;
 }
 
-/* There is nobody to hand over to: everything is linked statically. We do as the C++ library would. alignment 1: none
- * wanted. */
-static SLOW void *new_or_throw(size_t size, size_t alignment)
+/* The next three: there is nobody to hand over to, because everything is linked statically, and we do as the C++
+ * library would. alignment 1: none wanted. NULL: the program has no new-handler, or no longer. */
+static SLOW void *new_with_handler(size_t size, size_t alignment)
 {
     new_handler_fn handler;
     while (new_handler_now != NULL && (handler = new_handler_now()) != NULL) {
         handler();
-        void *block = api_aligned(alignment, size);
+        void *block = aligned_or_null(size, alignment);
         if (block != NULL)
             return block;
     }
-    if (throw_exception != NULL && allocate_exception != NULL && bad_alloc_vtable != NULL && bad_alloc_typeinfo != NULL) {
+    return NULL;
+}
+
+static SLOW NORETURN void throw_bad_alloc(size_t size)
+{
+    const bool can_throw = throw_exception != NULL && allocate_exception != NULL && bad_alloc_destroy != NULL;
+    if (can_throw && bad_alloc_vtable != NULL && bad_alloc_typeinfo != NULL) {
         void *const **exception = allocate_exception(sizeof *exception);
         *exception = bad_alloc_vtable + 2; /* behind offset and type; the object has nothing else */
         throw_exception(exception, bad_alloc_typeinfo, bad_alloc_destroy);
     }
     fmt_message("operator new: no memory for %zu bytes, and no C++ library to throw std::bad_alloc", size);
     abort();
+}
+
+static SLOW void *new_or_throw(size_t size, size_t alignment)
+{
+    void *block = new_with_handler(size, alignment);
+    if (block == NULL)
+        throw_bad_alloc(size);
+    return block;
 }
 
 static SLOW void *new_fails(size_t size)
@@ -128,7 +148,7 @@ static SLOW void *new_nothrow_next(size_t size, const char *name, new_fn replace
     const new_nothrow_fn next = (new_nothrow_fn)next_operator(name);
     if (next != NULL)
         return next(size_to_hand_over(size), &nothrow_tag);
-    return replaced != NULL ? replaced(size) : NULL;
+    return replaced != NULL ? replaced(size) : new_with_handler(size, 1);
 }
 
 static SLOW void *new_aligned_nothrow_next(size_t size, size_t alignment, const char *name, new_aligned_fn replaced)
@@ -136,7 +156,7 @@ static SLOW void *new_aligned_nothrow_next(size_t size, size_t alignment, const 
     const new_aligned_nothrow_fn next = (new_aligned_nothrow_fn)next_operator(name);
     if (next != NULL)
         return next(size_to_hand_over(size), alignment, &nothrow_tag);
-    return replaced != NULL ? replaced(size, alignment) : NULL;
+    return replaced != NULL ? replaced(size, alignment) : new_with_handler(size, alignment);
 }
 
 /* ---- new ---- */
@@ -151,12 +171,6 @@ static __attribute__((noinline)) void *new_nothrow_slow(size_t size)
 {
     void *block = api_malloc_slow(size);
     return LIKELY(block != NULL) ? block : new_nothrow_next(size, "_ZnwmRKSt9nothrow_t", NULL);
-}
-
-/* NULL for an alignment that is none, too: the C++ library will say so. */
-static void *aligned_or_null(size_t size, size_t alignment)
-{
-    return LIKELY(is_power_of_two(alignment)) ? api_aligned(alignment, size) : NULL;
 }
 
 static void *new_plain(size_t size)

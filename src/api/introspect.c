@@ -94,15 +94,16 @@ void api_malloc_stats(void)
 
 static void put_sizes(FILE *stream, const struct snapshot *snapshot)
 {
-    uint64_t below = 0;
+    uint64_t from = 1;
     fputs("<sizes>\n", stream);
     for (size_t bin = 0; bin < COUNTERS_BIN_COUNT; bin++) {
         const struct bin_counters *b = &snapshot->bins[bin];
         const uint64_t count = free_blocks(b);
-        if (count != 0)
-            fprintf(stream, "  <size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64 "\" count=\"%" PRIu64 "\"/>\n",
-                    below + 1, b->block_bytes, count * b->block_bytes, count);
-        below = b->block_bytes;
+        if (count != 0) {
+            fprintf(stream, "  <size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" ", from, b->block_bytes);
+            fprintf(stream, "total=\"%" PRIu64 "\" count=\"%" PRIu64 "\"/>\n", count * b->block_bytes, count);
+        }
+        from = b->block_bytes + 1;
     }
     fputs("</sizes>\n", stream);
 }

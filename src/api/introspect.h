@@ -1,5 +1,5 @@
-/* What the allocator says about itself through the C interfaces, and what it is told. Thread-safe. Nothing here is for a
- * hot path: each call visits every heap. */
+/* What the allocator says about itself through the C interfaces, and what it is told. Thread-safe. Nothing here is for
+ * a hot path: each call visits every heap. */
 #ifndef HAKMEM_API_INTROSPECT_H
 #define HAKMEM_API_INTROSPECT_H
 
@@ -21,10 +21,10 @@ void api_malloc_stats(void);
 /* glibc's XML, with the numbers of one heap. Returns 0, or EINVAL for any option. */
 int api_malloc_info(int options, FILE *stream);
 
-/* Returns 1 for the parameters of glibc that are hints about the shape of its heap (thresholds, arenas, fastbins): they are
- * accepted, because a program may take 0 for fatal, and there is nothing here that they could change; what they are
- * after is HAKMEM_DECAY_MS's and the profiles' business. 1 as well for bionic's M_PURGE, which is obeyed. 0 for what asks
- * for behaviour that is not provided (M_PERTURB, M_CHECK_ACTION) and for what is unknown. */
+/* Returns 1 for the parameters of glibc that are hints about the shape of its heap (thresholds, arenas, fastbins): they
+ * are accepted, because a program may take 0 for fatal, and there is nothing here that they could change; what they are
+ * after is HAKMEM_DECAY_MS's and the profiles' business. 1 as well for bionic's M_PURGE, which is obeyed. 0 for what
+ * asks for behaviour that is not provided (M_PERTURB, M_CHECK_ACTION) and for what is unknown. */
 int api_mallopt(int parameter, int value);
 
 /* Gives back what the calling thread caches and every free page. Returns bytes given back. */

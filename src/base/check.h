@@ -22,7 +22,7 @@ SLOW NORETURN void check_fail(const char *message, const void *address);
 #ifdef HAKMEM_DEBUG_CHECKS
 #define DEBUG_CHECK(cond, message, address) CHECK(cond, message, address)
 #else
-#define DEBUG_CHECK(cond, message, address) ((void)sizeof(cond))
+#define DEBUG_CHECK(cond, message, address) ((void)0)
 #endif
 
 #endif

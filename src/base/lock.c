@@ -7,7 +7,10 @@
 #include "base/check.h"
 
 /* The address of this thread-local names the thread; it is the same in a forked child. In debug builds its value
- * is the set of ranks held. */
+ * counts the locks held of each rank, RANK_BITS a rank. */
+enum { RANK_BITS = 3 };
+_Static_assert(RANK_BITS * LOCK_RANK_COUNT <= 32, "a count for every rank");
+
 THREAD_LOCAL uint32_t lock_ranks_held;
 
 /* The thread between lock_fork_begin and lock_fork_end, by the address of its lock_ranks_held; NULL: none.
@@ -15,6 +18,7 @@ THREAD_LOCAL uint32_t lock_ranks_held;
 static uint32_t *lock_forking_thread;
 /* The thread that is about to abort, likewise. */
 static uint32_t *lock_aborting_thread;
+uint32_t lock_aborting;
 
 /* The kernel's ABI (futex(2)); spelled out because musl's tool chain comes without the kernel's headers. */
 enum { LOCK_FUTEX_WAIT_PRIVATE = 0 | 128, LOCK_FUTEX_WAKE_PRIVATE = 1 | 128 };
@@ -54,6 +58,7 @@ bool lock_is_open(const struct lock *l)
 void lock_open_all(void)
 {
     store_relaxed(&lock_aborting_thread, &lock_ranks_held);
+    store_relaxed(&lock_aborting, 1);
 }
 
 #ifdef HAKMEM_DEBUG_CHECKS
@@ -62,13 +67,13 @@ void lock_note_acquired(const struct lock *l, bool tried)
     /* Between fork handlers the locks held are open; a thread that attaches there takes a new heap's. */
     if (!tried && load_relaxed(&lock_forking_thread) != &lock_ranks_held &&
         load_relaxed(&lock_aborting_thread) != &lock_ranks_held)
-        CHECK((lock_ranks_held >> l->rank) == 0, "internal error: locks taken out of order", l);
-    lock_ranks_held |= 1u << l->rank;
+        CHECK((lock_ranks_held >> (l->rank * RANK_BITS)) == 0, "internal error: locks taken out of order", l);
+    lock_ranks_held += 1u << (l->rank * RANK_BITS);
 }
 
 void lock_note_released(const struct lock *l)
 {
-    lock_ranks_held &= ~(1u << l->rank);
+    lock_ranks_held -= 1u << (l->rank * RANK_BITS);
 }
 #endif
 

@@ -34,8 +34,10 @@ SLOW void lock_acquire_contended(struct lock *l);
 SLOW void lock_release_contended(struct lock *l);
 /* The calling thread holds l across a fork in progress, or is about to abort. */
 bool lock_is_open(const struct lock *l);
+/* A thread is about to abort. Atomic relaxed: written by it, and it alone must see it. */
+extern uint32_t lock_aborting;
 /* The process is about to abort, maybe out of a critical section. A SIGABRT handler may call malloc: from now on every
- * lock is open for this thread. */
+ * lock is open for this thread, and it unlocks none. */
 void lock_open_all(void);
 
 #ifdef HAKMEM_DEBUG_CHECKS
@@ -75,7 +77,7 @@ FAST bool lock_try(struct lock *l)
 
 FAST void lock_release(struct lock *l)
 {
-    if (UNLIKELY(load_relaxed(&l->forking)) && lock_is_open(l))
+    if (UNLIKELY(load_relaxed(&l->forking) | load_relaxed(&lock_aborting)) && lock_is_open(l))
         return;
     lock_note_released(l);
     if (UNLIKELY(exchange_release(&l->word, 0) == 2))

@@ -15,7 +15,8 @@ void thread_make_key(void);
 /* From now on the process's first thread is like any other: it is not this one that survived fork. */
 void thread_forget_first(void);
 bool thread_is_first(void);
-/* Puts a heap that has no thread on the parked list. LOCK_PARKED and the heap's lock are held. */
+/* Puts a heap that has no thread on the parked list. LOCK_PARKED is held, and the heap's lock but in a forked child that
+ * recovers, where nobody else runs. */
 void thread_park(struct heap *h);
 /* Empties the parked list. LOCK_PARKED is held. */
 void thread_forget_parked(void);

@@ -1,6 +1,6 @@
 /* Threads: attach on the first slow path, park the heap at exit, adopt a parked heap whole.
  *
- * A thread is FRESH, then ATTACHED, then (its destructor has run for good) DETACHED. A detached thread may still allocate and
+ * A thread is FRESH, then ATTACHED, then (its destructor has run) DETACHED. A detached thread may still allocate and
  * free, from destructors of other keys or from libc's own clean-up: it uses the stray heap, without a cache. */
 #include <errno.h>
 #include <pthread.h>
@@ -14,12 +14,7 @@
 
 enum thread_phase { THREAD_FRESH, THREAD_ATTACHED, THREAD_DETACHED };
 
-/* Destructors of other keys often allocate and free after ours: the thread may attach again so often, of the four rounds
- * that POSIX promises; then it stays detached, because nobody would park its heap. */
-enum { EXIT_PARKS_MAX = 2 };
-
 THREAD_LOCAL uint8_t thread_phase;
-THREAD_LOCAL uint8_t thread_parks;
 
 /* The first thread's cache is static, so that the loader may reset the thread-locals under it: it finds the same again. */
 static struct tcache first_tcache;
@@ -100,7 +95,8 @@ static void thread_exit(void *value)
 {
     struct tcache *t = tcache_self();
     (void)value;
-    thread_phase = ++thread_parks < EXIT_PARKS_MAX ? THREAD_FRESH : THREAD_DETACHED;
+    /* For good: libc itself frees after the last destructor, and nobody would park the heap that attached for that. */
+    thread_phase = THREAD_DETACHED;
     if (t == NULL)
         return;
     upcall_fork_recover();

@@ -34,11 +34,23 @@ void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word)
         store_release(window_word(slab + i), word);
 }
 
+#ifdef HAKMEM_DEBUG_CHECKS
+static bool has_remote_bits(uint32_t slab)
+{
+    const struct bin_info *info = bin_info(slab_at(slab)->bin);
+    for (unsigned w = 0; w < info->word_count; w++)
+        if (load_relaxed(&remote_words(slab, info)[w]) != 0)
+            return true;
+    return false;
+}
+#endif
+
 /* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
 static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
 {
     slab_init(slab, bin);
     struct remote *r = remote_at(slab);
+    DEBUG_CHECK(!has_remote_bits(slab), "double free of a block whose slab was given back since", window_slab_address(slab));
     store_relaxed(&r->owner, h->id);
     heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     exchange_acq_rel(&r->armed, 1);
@@ -88,7 +100,9 @@ void heap_collect(struct heap *h, uint32_t slab)
     uint64_t *words = remote_words(slab, info);
     uint32_t before = s->free_count;
     for (unsigned w = 0; w < info->word_count; w++) {
-        if (load_relaxed(&words[w]) == 0) /* a bit that is set later comes with a push of its own: we re-armed first */
+        /* The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit that
+         * is set later comes with a push of its own. */
+        if (load_relaxed(&words[w]) == 0)
             continue;
         uint64_t got = exchange_acquire(&words[w], 0);
         slab_put_word(slab, w, got);

@@ -28,7 +28,7 @@ struct snapshot {
     uint64_t large_bytes, large_blocks; /* runs of slabs */
     uint64_t huge_bytes, huge_blocks;   /* mappings of their own */
 
-    /* What the allocator holds. mapped = live in SuperSlabs + cached + in transit + free in slabs + free slabs + waste. */
+    /* What the allocator holds. mapped = live in SuperSlabs + cached + transit + free in slabs + free slabs + waste. */
     uint64_t mapped_bytes;   /* SuperSlabs */
     uint64_t resident_bytes; /* of SuperSlabs and huge mappings, at most: what was never written is counted too */
     uint64_t metadata_bytes; /* addresses mapped for the allocator's own records; pages come as they are touched */
@@ -42,8 +42,8 @@ struct snapshot {
 
     uint64_t heaps, heaps_attached, heaps_parked; /* heaps: all; attached: to a living thread */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life */
-    uint64_t delivered_blocks, delivery_count;            /* over the life: remote frees handed over, and in how many steps */
-    uint64_t large_alloc_count, large_free_count;         /* over the life: large and huge blocks */
+    uint64_t delivered_blocks, delivery_count; /* over the life: remote frees handed over, and in how many steps */
+    uint64_t large_alloc_count, large_free_count; /* over the life: large and huge blocks */
 
     struct bin_counters bins[COUNTERS_BIN_COUNT];
 };

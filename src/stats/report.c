@@ -3,6 +3,9 @@
 #include "stats/report.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -10,7 +13,10 @@
 #include "config/config.h"
 #include "os/os.h"
 
-enum { OUTPUT_BYTES = 2048 };
+enum {
+    OUTPUT_BYTES = 2048,
+    SPARE_FD_MIN = 100, /* out of the way of programs that count on low numbers */
+};
 
 enum unit { UNIT_BYTES, UNIT_COUNT };
 
@@ -126,9 +132,47 @@ void report_text(int fd, const char *occasion)
     fmt_flush(&f);
 }
 
+/* Many programs (the GNU ones: ls, grep, tar) close stderr in an exit handler of theirs, which runs before the
+ * library's destructors. For them there is a duplicate, made at start; whether the number still means that file is
+ * asked before it is written to. A forked child gives it up, so that a daemon that closes its stderr does not keep a pipe
+ * open whose reader waits for the end. Written by stats_start, and by the child's only thread. */
+static struct {
+    int fd; /* < 0: none */
+    dev_t device;
+    ino_t inode;
+} spare = { .fd = -1 };
+
+static bool spare_is_ours(void)
+{
+    struct stat now;
+    return spare.fd >= 0 && fstat(spare.fd, &now) == 0 && now.st_dev == spare.device && now.st_ino == spare.inode;
+}
+
+static void spare_give_up(void)
+{
+    if (spare_is_ours())
+        close(spare.fd);
+    spare.fd = -1;
+}
+
+void stats_start(void)
+{
+    const int saved_errno = errno;
+    struct stat at_start;
+    if (fstat(STDERR_FILENO, &at_start) == 0 && pthread_atfork(NULL, NULL, spare_give_up) == 0) {
+        spare.device = at_start.st_dev;
+        spare.inode = at_start.st_ino;
+        spare.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, SPARE_FD_MIN);
+    }
+    errno = saved_errno;
+}
+
 void stats_at_exit(void)
 {
-    report_text(STDERR_FILENO, "at exit");
+    if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
+        report_text(STDERR_FILENO, "at exit");
+    else if (spare_is_ours())
+        report_text(spare.fd, "at exit");
 }
 
 void stats_tick(uint64_t now_ms)

@@ -1,4 +1,4 @@
-/* malloc, calloc, realloc and free; their relatives from the BSDs, macOS and C23; glibc's own names; C++'s operators. */
+/* malloc, calloc, realloc, free; their relatives from the BSDs, macOS and C23; glibc's own names; C++'s operators. */
 #define _GNU_SOURCE
 #include "api.h"
 
@@ -252,15 +252,16 @@ void test_glibc_names(void)
     }
 }
 
-/* The mangled names of C++'s operators, called as C functions: nothrow is passed by reference, align_val_t as a size_t. Exceptions and
- * new-handlers are tests/preload/cases/operators.cc's business. */
+/* The mangled names of C++'s operators, called as C functions: nothrow is passed by reference, align_val_t as a
+ * size_t. Exceptions and new-handlers are tests/preload/cases/operators.cc's business. */
 void test_cxx_names(void)
 {
     static const char nothrow = 0;
     static const char *const plain_new[] = {"_Znwm", "_Znam"};
     static const char *const nothrow_new[] = {"_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t"};
     static const char *const aligned_new[] = {"_ZnwmSt11align_val_t", "_ZnamSt11align_val_t"};
-    static const char *const aligned_nothrow_new[] = {"_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t"};
+    static const char *const aligned_nothrow_new[] = {
+        "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t"};
     static const char *const deletes[][2] = {
         {"_ZdlPv", "_ZdaPv"},
         {"_ZdlPvm", "_ZdaPvm"},

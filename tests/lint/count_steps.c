@@ -2,8 +2,8 @@
  *
  *     count_steps LIBRARY DRIVER        ->   one line a call: name size address address ...
  *
- * Addresses are relative to the library, as objdump prints them; one outside it is printed as "outside". 77 where ptrace is not
- * allowed or the machine is not x86-64. */
+ * Addresses are relative to the library, as objdump prints them; one outside it is printed as "outside". 77 where
+ * ptrace is not allowed or the machine is not x86-64. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 """docs/knobs.md is what its generator prints.   docs_current.py GENERATOR docs/knobs.md"""
 
-import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from files import verdict  # noqa: E402
+from files import output, verdict  # noqa: E402
 
 
 def main():
     generator, doc = sys.argv[1:]
-    wanted = subprocess.run([generator], stdout=subprocess.PIPE, check=True).stdout.decode().splitlines()
+    wanted = output(generator).splitlines()
     with open(doc, encoding="utf-8") as f:
         found = f.read().splitlines()
     findings = []

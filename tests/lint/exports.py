@@ -2,18 +2,17 @@
 """The shared library exports the names in exports.txt and nothing else.   exports.py libhakmem.so"""
 
 import os
-import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from files import verdict  # noqa: E402
+from files import output, verdict  # noqa: E402
 
 
 def main():
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "exports.txt")) as f:
         wanted = [line.split("#")[0].strip() for line in f]
     wanted = {name for name in wanted if name}
-    out = subprocess.run(["nm", "-D", "--defined-only", sys.argv[1]], stdout=subprocess.PIPE, check=True).stdout.decode()
+    out = output("nm", "-D", "--defined-only", sys.argv[1])
     found, findings = set(), []
     for line in out.splitlines():
         kind, name = line.split()[-2:]

@@ -1,5 +1,6 @@
-/* The traced half of the fast-path budget: for every function and size it warms the thread's cache up, then announces one
- * call to the tracer with a breakpoint and makes it. Plain C++ names are called too: what a C++ program executes counts.
+/* The traced half of the fast-path budget: for every function and size it warms the thread's cache up, then announces
+ * one call to the tracer with a breakpoint and makes it. Plain C++ names are called too: what a C++ program executes
+ * counts.
  *
  * The announcement is an int3 with rdi = the function's address, rsi = its name, rdx = the size. */
 #define _GNU_SOURCE

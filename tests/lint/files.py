@@ -22,6 +22,11 @@ def all_files():
     return sorted(n for n in set(names) if os.path.isfile(os.path.join(ROOT, n)))
 
 
+def output(*argv):
+    """What a program prints; a failure of it ends the check."""
+    return subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout.decode()
+
+
 def read(name):
     with open(os.path.join(ROOT, name), encoding="utf-8", errors="replace") as f:
         return f.read()

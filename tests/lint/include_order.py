@@ -3,8 +3,8 @@
 
     api -> tcache -> slab | large -> arena -> os -> base
 
-config/*.h and stats/counters.h are leaves that any layer above os may include. lifecycle, learn, stats (other than its counters),
-diag and tools stand above the spine and are never included by it. No .c file is included anywhere.
+config/*.h and stats/counters.h are leaves that any layer above os may include. lifecycle, learn, stats (other than its
+counters), diag and tools stand above the spine and are never included by it. No .c file is included anywhere.
 """
 
 import os
@@ -28,7 +28,8 @@ def allowed(file, layer, target):
     """None where the include is right, else the rule that it breaks."""
     to = target.split("/")[0]
     if target == PUBLIC:
-        return None if layer == "api" or layer in ABOVE else "only api and what is above the spine know the public header"
+        known = layer == "api" or layer in ABOVE
+        return None if known else "only api and what is above the spine know the public header"
     if to == layer:
         return None
     if file in COUNTERS:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A file of the library has at most 500 lines, which fails; a function of more than 80 is pointed out, which does not."""
+"""A source file has at most 500 lines, or this fails; a function of more than 80 is only pointed out."""
 
 import re
 import sys

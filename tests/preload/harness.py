@@ -10,8 +10,10 @@ import sys
 PROFILES = ("default", "balanced", "adaptive", "tight")
 SKIP = 77
 
-# The summary that HAKMEM_STATS_ENABLE=1 prints at exit begins its lines with this word; one of them counts allocations.
-STATS_LINE = re.compile(rb"^hakmem\b.*?\b(?:allocations?|mallocs?|allocated)\b[^\d\n]*([1-9]\d*)", re.I | re.M)
+# Rows of the summary that HAKMEM_STATS_ENABLE=1 prints at exit. A bin's row is: block size, live, cached, slab bytes,
+# refills, blocks moved by them, ...
+STATS_BIN = re.compile(rb"^hakmem:\s+\d+\s+\d+\s+\d+\s+\d+\s+\d+\s+(\d+)\s", re.M)
+STATS_LARGE = re.compile(rb"^hakmem:\s+large_alloc_count\s+(\d+)\s", re.M)
 
 
 class Missing(Exception):
@@ -114,7 +116,8 @@ def bindings(argv, env, cwd, lib, stdin=b"", timeout=120):
 
 
 def read_bindings(cwd, lib):
-    pattern = re.compile(rb"binding file (\S+) \[\d+\] to " + re.escape(lib.encode()) + rb" \[\d+\]: normal symbol `(\w+)'")
+    pattern = re.compile(rb"binding file (\S+) \[\d+\] to " + re.escape(lib.encode()) +
+                         rb" \[\d+\]: normal symbol `(\w+)'")
     bound = set()
     for name in os.listdir(cwd):
         if name.startswith("ld_debug."):
@@ -132,5 +135,5 @@ def is_hakmem(lib):
 
 
 def served_count(stderr):
-    """The number of allocations in the statistics summary, 0 where there is none."""
-    return max([int(m.group(1)) for m in STATS_LINE.finditer(stderr)] or [0])
+    """From the statistics summary: blocks that went into threads' caches, and large blocks. 0 where there is none."""
+    return sum(int(n) for pattern in (STATS_BIN, STATS_LARGE) for n in pattern.findall(stderr))

@@ -2,8 +2,8 @@
  *
  *     startup_cost --lib FILE [--rounds 500] [--limit-us N] [--limit-kib N] [--program /bin/true]
  *
- * Time: from vfork to the end of the wait, medians of both kinds and their difference. Memory: the resident size at exit,
- * read while the process is held in ptrace's exit stop, so that exactly /bin/true is measured and no helper.
+ * Time: from vfork to the end of the wait, medians of both kinds and their difference. Memory: the resident size at
+ * exit, read while the process is held in ptrace's exit stop, so that exactly /bin/true is measured and no helper.
  * Exit code 1 above a limit, 77 where ptrace is not allowed (the time is judged all the same). */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -144,7 +144,8 @@ int main(int argc, char **argv)
             program_argv[0] = argv[i + 1];
     }
     if (!lib || access(lib, R_OK) || rounds < 1) {
-        fprintf(stderr, "usage: startup_cost --lib FILE [--rounds N] [--limit-us N] [--limit-kib N] [--program FILE]\n");
+        fprintf(stderr,
+                "usage: startup_cost --lib FILE [--rounds N] [--limit-us N] [--limit-kib N] [--program FILE]\n");
         return 2;
     }
     make_environments(lib);
@@ -159,8 +160,8 @@ int main(int argc, char **argv)
         loaded[i] = run_us(loaded_env);
     }
     double plain_us = median(plain, rounds), loaded_us = median(loaded, rounds), added_us = loaded_us - plain_us;
-    printf("%s, %d alternating runs: median %.0f us plain, %.0f us preloaded: %+.0f us\n", program_argv[0], rounds, plain_us,
-           loaded_us, added_us);
+    printf("%s, %d alternating runs: median %.0f us plain, %.0f us preloaded: %+.0f us\n", program_argv[0], rounds,
+           plain_us, loaded_us, added_us);
 
     double rss_plain[RSS_ROUNDS], rss_loaded[RSS_ROUNDS];
     int refused = 0;
@@ -173,8 +174,8 @@ int main(int argc, char **argv)
     if (refused)
         printf("SKIP resident size: ptrace or /proc is not to be had here\n");
     else
-        printf("resident at exit: median %.0f KiB plain, %.0f KiB preloaded: %+.0f KiB\n", median(rss_plain, RSS_ROUNDS),
-               median(rss_loaded, RSS_ROUNDS), added_kib);
+        printf("resident at exit: median %.0f KiB plain, %.0f KiB preloaded: %+.0f KiB\n",
+               median(rss_plain, RSS_ROUNDS), median(rss_loaded, RSS_ROUNDS), added_kib);
     if (limit_us > 0 && added_us > limit_us)
         return printf("FAIL: more than %.0f us\n", limit_us), 1;
     if (limit_kib > 0 && !refused && added_kib > (double)limit_kib)

@@ -12,6 +12,7 @@ static inline void fresh_arena(void)
     __builtin_memset(&arena, 0, sizeof arena);
     lock_init(&arena.lock, LOCK_ARENA);
     CHECK(window_start(), "a window for the test", NULL);
+    arena_start(0);
 }
 
 static inline uint32_t first_slab(void)

@@ -300,7 +300,7 @@ static void test_prewarm(void **state)
 {
     (void)state;
     bool zeroed = false;
-    arena_set_prewarm(2);
+    arena_start(2);
     take(32);
     assert_int_equal(totals_now().superslabs_mapped, 1); /* a short command pays nothing */
     assert_int_equal(take(32), first_slab() + 32);

@@ -95,19 +95,6 @@ static void test_not_before_its_time(void **state)
     assert_int_equal(totals_now().free_dirty_bytes, 0);
 }
 
-/* A tick may come with the time of a clock that was read a moment before another thread's tick. */
-static void test_older_time_is_no_pass(void **state)
-{
-    (void)state;
-    const uint32_t a = take_touched(8);
-    arena_free(a + 2, 1);
-    decay(KEEP_ALL);
-    arena_decay(now_ms - 4, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
-    arena_decay(now_ms + 4, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
-}
-
 static void test_empty_superslabs_go_but_one(void **state)
 {
     (void)state;
@@ -209,7 +196,6 @@ int main(void)
         cmocka_unit_test_setup(test_pages_go_at_the_second_pass, fresh),
         cmocka_unit_test_setup(test_used_in_between_is_young_again, fresh),
         cmocka_unit_test_setup(test_not_before_its_time, fresh),
-        cmocka_unit_test_setup(test_older_time_is_no_pass, fresh),
         cmocka_unit_test_setup(test_empty_superslabs_go_but_one, fresh),
         cmocka_unit_test_setup(test_few_are_retained, fresh),
         cmocka_unit_test_setup(test_superslab_in_use_stays, fresh),

@@ -26,6 +26,13 @@ static char *block_of(uint32_t slab, const struct bin_info *info, uint32_t numbe
     return (char *)window_slab_address(slab) + (size_t)number * info->block_bytes;
 }
 
+/* Returns the new number of free blocks. */
+static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
+{
+    assert_int_equal(slab_put(slab, info, &block, 1), 1);
+    return slab_at(slab)->free_count;
+}
+
 static void test_fresh_slab_gives_its_blocks_in_order(void **state)
 {
     (void)state;
@@ -62,7 +69,7 @@ static void test_lowest_free_block_first(void **state)
         assert_int_equal(slab_take(slab, &out[used - 1], used), used);
         const uint32_t freed[] = {used - 1, 1, used / 2, 0};
         for (unsigned i = 0; i < ARRAY_COUNT(freed); i++)
-            assert_int_equal(slab_put(slab, info, block_of(slab, info, freed[i])), 3 + i);
+            assert_int_equal(put_one(slab, info, block_of(slab, info, freed[i])), 3 + i);
         assert_true(slab_is_valid(slab));
         const uint32_t order[] = {0, 1, used / 2, used - 1, used, used + 1}; /* recycled ones, then fresh ones */
         assert_int_equal(slab_take(slab, &out[5], 2), 2);
@@ -70,6 +77,30 @@ static void test_lowest_free_block_first(void **state)
         for (unsigned i = 0; i < ARRAY_COUNT(order); i++)
             assert_ptr_equal(out[5 - i], block_of(slab, info, order[i]));
         assert_true(slab_is_valid(slab));
+    }
+}
+
+/* One call takes the blocks of one slab, up to the first of another. */
+static void test_batches_end_at_another_slab(void **state)
+{
+    (void)state;
+    const unsigned bins[] = {0, 22, 39};
+    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
+        const struct bin_info *info = bin_info(bins[b]);
+        const uint32_t one = new_run(bins[b]);
+        const uint32_t two = new_run(bins[b]);
+        void *x[8], *y[8];
+        slab_take(one, &x[7], 8);
+        slab_take(two, &y[7], 8);
+        void *const batch[] = {x[7], x[2], x[0], y[0], y[5], x[3], x[1], y[1]};
+        assert_int_equal(slab_put(one, info, batch, 8), 3);
+        assert_int_equal(slab_put(two, info, batch + 3, 5), 2);
+        assert_int_equal(slab_put(one, info, batch + 5, 1), 1); /* and never more than asked */
+        assert_int_equal(slab_put(one, info, batch + 6, 2), 1);
+        assert_int_equal(slab_put(two, info, batch + 7, 1), 1);
+        assert_int_equal(slab_at(one)->free_count, info->block_count - 8 + 5);
+        assert_int_equal(slab_at(two)->free_count, info->block_count - 8 + 3);
+        assert_true(slab_is_valid(one) && slab_is_valid(two));
     }
 }
 
@@ -116,7 +147,7 @@ struct misuse {
 static void put(void *argument)
 {
     const struct misuse *m = argument;
-    slab_put(m->slab, m->info, m->block);
+    put_one(m->slab, m->info, m->block);
 }
 
 static void put_word(void *argument)
@@ -140,7 +171,7 @@ static void test_misuse_is_fatal(void **state)
         void *out[6];
         slab_take(m.slab, &out[5], 6);
         m.block = out[2]; /* block 3 */
-        slab_put(m.slab, m.info, m.block);
+        put_one(m.slab, m.info, m.block);
         assert_aborts(put, &m, "double free", m.block);
         m.mask = 0x19; /* blocks 0, 3 and 4 */
         assert_aborts(put_word, &m, "double free", m.block);
@@ -163,7 +194,7 @@ static void test_misuse_is_fatal(void **state)
 static void test_broken_state_shows(void **state)
 {
     (void)state;
-    const uint32_t slab = new_run(3);
+    const uint32_t slab = new_run(23);
     struct slab *s = slab_at(slab);
     const struct slab good = *s;
     s->free_count--;
@@ -209,7 +240,7 @@ static void run_against_model(unsigned bin, uint64_t seed)
                     n = (n + 1) % info->block_count;
                 model[n] = FREE;
                 out_count--;
-                assert_int_equal(slab_put(slab, info, block_of(slab, info, n)), info->block_count - out_count);
+                assert_int_equal(put_one(slab, info, block_of(slab, info, n)), info->block_count - out_count);
             }
         } else {
             const unsigned word = (unsigned)(r >> 20) % info->word_count;
@@ -241,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_fresh_slab_gives_its_blocks_in_order, fresh),
         cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
+        cmocka_unit_test_setup(test_batches_end_at_another_slab, fresh),
         cmocka_unit_test_setup(test_words_of_remote_frees, fresh),
         cmocka_unit_test_setup(test_block_numbers, fresh),
         cmocka_unit_test_setup(test_misuse_is_fatal, fresh),

@@ -62,17 +62,28 @@ static void test_clean_means_all_of_it(void **state)
 {
     (void)state;
     bool clean;
-    struct superslab s = {.free_mask = 0xff, .dirty_mask = 0x04, .idle_mask = 0x0f, .prewarmed = 1};
+    struct superslab s = {.free_mask = 0xff, .dirty_mask = 0x04, .idle_mask = 0x0f};
     assert_int_equal(superslab_claim(&s, 2, 1, &clean), 0);
     assert_true(clean);
     assert_int_equal(s.dirty_mask, 0x07);
     assert_int_equal(s.idle_mask, 0x0c); /* the claimed ones are idle no longer */
-    assert_int_equal(s.prewarmed, 0);
     assert_int_equal(superslab_claim(&s, 2, 1, &clean), 2);
     assert_false(clean); /* one of the two */
     assert_int_equal(superslab_release(&s, 0x03), 0xf0);
     assert_int_equal(superslab_claim(&s, 1, 1, &clean), 0);
     assert_false(clean);
+}
+
+/* From its first use on it is like any other: all of it holds pages, which are to decay. */
+static void test_prewarmed_until_used(void **state)
+{
+    (void)state;
+    bool clean = false;
+    struct superslab s = {.free_mask = UINT32_MAX, .prewarmed = 1};
+    assert_int_equal(superslab_claim(&s, 2, 1, &clean), 0);
+    assert_true(clean);
+    assert_int_equal(s.prewarmed, 0);
+    assert_int_equal(s.dirty_mask, UINT32_MAX);
 }
 
 static void test_claim_exact(void **state)
@@ -157,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_every_pattern_of_a_few_slabs),
         cmocka_unit_test(test_whole_and_empty),
         cmocka_unit_test(test_clean_means_all_of_it),
+        cmocka_unit_test(test_prewarmed_until_used),
         cmocka_unit_test(test_claim_exact),
         cmocka_unit_test(test_released_twice_is_fatal),
         cmocka_unit_test(test_concurrent_claims_never_overlap),

@@ -1,5 +1,5 @@
-/* An IFUNC whose resolver, which the loader runs while it relocates the program, calls malloc. glibc resets thread-local storage after
- * that, so what an allocator noted there is lost, but the blocks must live on. */
+/* An IFUNC whose resolver, which the loader runs while it relocates the program, calls malloc. glibc resets
+ * thread-local storage after that, so what an allocator noted there is lost, but the blocks must live on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

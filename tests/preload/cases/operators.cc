@@ -100,8 +100,8 @@ int main(int argc, char **)
         EXPECT(::operator new[](n, std::nothrow) == nullptr);
         std::printf("new %s\n", thrown([n] { sink = ::operator new(n); }));
         std::printf("new[] %s\n", thrown([n] { sink = ::operator new[](n); }));
-        // libstdc++ rounds an aligned size up without a look at overflow and then returns a block of nothing, so this one
-        // is only asked of the library (with an argument).
+        // libstdc++ rounds an aligned size up without a look at overflow and then returns a block of nothing, so this
+        // one is only asked of the library (with an argument).
         if (n == too_much && argc == 1)
             continue;
         EXPECT(::operator new(n, A(64), std::nothrow) == nullptr);

@@ -11,7 +11,8 @@ push @a, map { join ",", @{$h{$_}} } sort { $a <=> $b } keys %h;
 my $all = join "\n", @a;
 my $n = () = $all =~ /v\d*7,/g;
 (my $copy = $all) =~ s/v(\d)(\d+)/$2-$1/g;
-printf "%d keys, %d bytes, %d hits, %d bytes, %s\n", scalar(keys %h), length $all, $n, length $copy, unpack("%32C*", $copy);
+printf "%d keys, %d bytes, %d hits, %d bytes, %s\n",
+    scalar(keys %h), length $all, $n, length $copy, unpack("%32C*", $copy);
 my @rows = map { { id => $_, list => [1 .. $_ % 20] } } 1 .. 20000;
 splice @rows, 100, 15000;
 my $sum = 0;

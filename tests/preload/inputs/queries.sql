@@ -8,7 +8,8 @@ select tag, count(*), sum(length(body)) from note group by tag order by 2 desc, 
 update note set body = body || 'x' where tag % 3 = 0;
 delete from note where tag % 5 = 1;
 select count(distinct body), max(length(body)) from note;
-select a.tag, count(*) from note a join note b on a.tag = b.tag and a.id < b.id where a.tag < 9 group by a.tag order by 1;
+select a.tag, count(*) from note a join note b on a.tag = b.tag and a.id < b.id where a.tag < 9
+  group by a.tag order by 1;
 select group_concat(tag, ',') from (select distinct tag from note order by tag);
 create virtual table if not exists words using fts5(w);
 insert into words select 'word' || (id % 50) || ' ' || tag from note limit 2000;

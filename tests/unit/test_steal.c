@@ -1,0 +1,232 @@
+#include "unit.h"
+
+#include "heaps.h"
+
+#define BIN 23u /* 2048 bytes, 32 blocks a slab */
+#define SLAB_BLOCKS 32u
+#define RUN_BIN 36u /* 20480 bytes, runs of four slabs */
+
+static void *blocks[4096];
+
+/* A parked heap that has a slab of the bin with `out` blocks in the program's hands: blocks[0..out-1]. */
+static struct heap *parked_heap(unsigned bin, unsigned out)
+{
+    struct heap *x = new_heap();
+    take_blocks(x, bin, blocks, out);
+    set_parked(x, true);
+    return x;
+}
+
+static void unpark(struct heap *x, struct heap *thief)
+{
+    set_parked(x, false);
+    age(x, true);
+    age(thief, true);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        assert_int_equal(x->bins[bin].outstanding, 0);
+        assert_int_equal(thief->bins[bin].outstanding, 0);
+        assert_int_equal(x->bins[bin].slab_count, 0);
+        assert_int_equal(thief->bins[bin].slab_count, 0);
+    }
+}
+
+static void test_partial_slabs_are_taken_over(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, 5);
+    struct heap *thief = new_heap();
+    const uint32_t slab = slab_of(blocks[0], BIN);
+    assert_int_equal(take_blocks(thief, BIN, blocks + 5, 3), 3);
+    for (unsigned i = 5; i < 8; i++)
+        assert_int_equal(slab_of(blocks[i], BIN), slab);
+    assert_int_equal(*window_word(slab), thief->id << MAP_OWNER_SHIFT | BIN * BIN_STRIDE_BYTES);
+    assert_int_equal(remote_at(slab)->owner, thief->id);
+    assert_int_equal(remote_at(slab)->armed, 1);
+    assert_int_equal(x->bins[BIN].slab_count, 0);
+    assert_int_equal(x->bins[BIN].outstanding, 0);
+    assert_int_equal(thief->bins[BIN].slab_count, 1);
+    assert_int_equal(thief->bins[BIN].outstanding, 8);
+    assert_int_equal(thief->slabs_stolen, 1);
+    assert_int_equal(thief->slabs_attached, 0);
+    assert_int_equal(listed_slabs(thief, BIN), 1);
+    /* Blocks that the first owner gave out come back to the new one. */
+    for (unsigned i = 0; i < 8; i++)
+        deliver_block(blocks[i], BIN);
+    assert_int_equal(thief->remote_stack, slab);
+    assert_int_equal(x->remote_stack, SLAB_NONE);
+    unpark(x, thief);
+}
+
+static void test_runs_move_whole(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(RUN_BIN, 1);
+    struct heap *thief = new_heap();
+    assert_int_equal(take_blocks(thief, RUN_BIN, blocks + 1, 1), 1);
+    const uint32_t slab = slab_of(blocks[0], RUN_BIN);
+    assert_int_equal(slab_of(blocks[1], RUN_BIN), slab);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(*window_word(slab + i) >> MAP_OWNER_SHIFT, thief->id);
+    heap_flush(thief, RUN_BIN, blocks, 2);
+    unpark(x, thief);
+}
+
+static void test_empty_slab_is_counted_on_the_right_side(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, 1);
+    struct heap *thief = new_heap();
+    heap_flush(x, BIN, blocks, 1);
+    assert_int_equal(x->empty_count, 1);
+    assert_int_equal(take_blocks(thief, BIN, blocks, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 1);
+    assert_int_equal(x->empty_count, 0);
+    assert_int_equal(thief->empty_count, 0);
+    heap_flush(thief, BIN, blocks, 1);
+    assert_int_equal(thief->empty_count, 1);
+    unpark(x, thief);
+}
+
+static void test_only_from_parked_heaps(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, 5);
+    struct heap *thief = new_heap();
+    set_parked(x, false);
+    fetch_add_relaxed(&heap_parked_count, 1); /* somebody else is */
+    assert_int_equal(take_blocks(thief, BIN, blocks + 5, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 0);
+    fetch_sub_relaxed(&heap_parked_count, 1);
+    store_relaxed(&x->state, HEAP_RETIRED);
+    fetch_add_relaxed(&heap_parked_count, 1);
+    take_blocks(thief, BIN, blocks + 6, SLAB_BLOCKS);
+    assert_int_equal(thief->slabs_stolen, 0);
+    set_parked(x, true);
+    fetch_sub_relaxed(&heap_parked_count, 1);
+    heap_flush(thief, BIN, blocks + 5, 1 + SLAB_BLOCKS);
+    heap_flush(x, BIN, blocks, 5);
+    unpark(x, thief);
+}
+
+static void test_busy_heaps_are_passed_over(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, 5);
+    struct heap *thief = new_heap();
+    assert_true(lock_try(&x->lock));
+    assert_int_equal(take_blocks(thief, BIN, blocks + 5, 1), 1); /* without waiting */
+    assert_int_equal(thief->slabs_stolen, 0);
+    lock_release(&x->lock);
+    heap_flush(x, BIN, blocks, 5);
+    heap_flush(thief, BIN, blocks + 5, 1);
+    unpark(x, thief);
+}
+
+static void test_what_was_freed_remotely_can_be_stolen(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, SLAB_BLOCKS);
+    struct heap *thief = new_heap();
+    assert_int_equal(listed_slabs(x, BIN), 0); /* full */
+    deliver_block(blocks[7], BIN);
+    assert_int_equal(take_blocks(thief, BIN, blocks + SLAB_BLOCKS, 1), 1);
+    assert_ptr_equal(blocks[SLAB_BLOCKS], blocks[7]);
+    assert_int_equal(thief->slabs_stolen, 1);
+    heap_flush(thief, BIN, blocks, SLAB_BLOCKS);
+    unpark(x, thief);
+}
+
+/* Producers that came between the thief's taking and giving back of the token pushed nothing: the thief looks. */
+static void test_bits_set_before_the_theft_are_collected(void **state)
+{
+    (void)state;
+    struct heap *x = parked_heap(BIN, 5);
+    struct heap *thief = new_heap();
+    const uint32_t slab = slab_of(blocks[0], BIN);
+    fetch_or_release(&remote_words(slab, bin_info(BIN))[0], 0x3); /* R1 of blocks 0 and 1; R2 is still to come */
+    assert_int_equal(take_blocks(thief, BIN, blocks + 5, 1), 1);
+    assert_int_equal(thief->bins[BIN].outstanding, 4);
+    assert_int_equal(thief->bins[BIN].collected_blocks, 2);
+    assert_int_equal(exchange_acq_rel(&remote_at(slab)->armed, 0), 1); /* R2: the token, for a spurious notice */
+    remote_push(&heap_by_id(remote_at(slab)->owner)->remote_stack, slab);
+    drain(thief);
+    assert_int_equal(thief->bins[BIN].outstanding, 4);
+    heap_flush(thief, BIN, blocks + 2, 3);
+    if (blocks[5] != blocks[0] && blocks[5] != blocks[1])
+        fail();
+    heap_flush(thief, BIN, blocks + 5, 1);
+    unpark(x, thief);
+}
+
+static void test_rearm_after_fork_finds_what_dead_producers_left(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN, blocks, SLAB_BLOCKS);
+    const uint32_t slab = slab_of(blocks[0], BIN);
+    /* One producer died after R1, another after R2. */
+    fetch_or_release(&remote_words(slab, bin_info(BIN))[0], 0x30);
+    store_relaxed(&remote_at(slab)->armed, 0);
+    lock_acquire(&h->lock);
+    heap_rearm_after_fork(h, slab);
+    lock_release(&h->lock);
+    assert_int_equal(remote_at(slab)->armed, 1);
+    assert_int_equal(slab_at(slab)->free_count, 2);
+    assert_int_equal(h->bins[BIN].outstanding, SLAB_BLOCKS - 2);
+    assert_int_equal(listed_slabs(h, BIN), 1);
+    heap_flush(h, BIN, blocks, 4);
+    heap_flush(h, BIN, blocks + 6, SLAB_BLOCKS - 6);
+    age(h, true);
+    assert_int_equal(h->bins[BIN].slab_count, 0);
+}
+
+static void test_ids(void **state)
+{
+    (void)state;
+    assert_ptr_equal(heap_by_id(stray_heap.id), &stray_heap);
+    assert_null(heap_by_id(heap_count() + 1));
+    assert_null(heap_by_id(MAP_OWNER_MAX));
+    assert_null(heap_by_id(0));
+    struct heap *h = new_heap();
+    assert_int_equal(h->id, heap_count());
+    assert_ptr_equal(heap_by_id(h->id), h);
+    assert_true(h->id != 0);
+}
+
+static void *register_many(void *argument)
+{
+    struct heap *heaps = argument;
+    for (unsigned i = 0; i < 300; i++)
+        heap_register(&heaps[i]);
+    return NULL;
+}
+
+static void test_many_ids(void **state)
+{
+    (void)state;
+    static struct heap heaps[1200]; /* over the edge of the table's first piece */
+    const uint32_t before = heap_count();
+    run_threads(4, register_many, heaps, 300 * sizeof heaps[0]);
+    assert_int_equal(heap_count(), before + 1200);
+    for (unsigned i = 0; i < 1200; i++) {
+        assert_in_range(heaps[i].id, before + 1, before + 1200);
+        assert_ptr_equal(heap_by_id(heaps[i].id), &heaps[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_partial_slabs_are_taken_over),
+        cmocka_unit_test(test_runs_move_whole),
+        cmocka_unit_test(test_empty_slab_is_counted_on_the_right_side),
+        cmocka_unit_test(test_only_from_parked_heaps),
+        cmocka_unit_test(test_busy_heaps_are_passed_over),
+        cmocka_unit_test(test_what_was_freed_remotely_can_be_stolen),
+        cmocka_unit_test(test_bits_set_before_the_theft_are_collected),
+        cmocka_unit_test(test_rearm_after_fork_finds_what_dead_producers_left),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_many_ids),
+    };
+    return cmocka_run_group_tests_name("steal", tests, NULL, NULL);
+}
