@@ -38,7 +38,7 @@ static uint32_t claim_in(uint32_t superslab, uint32_t slabs, uint32_t alignment,
 static void clear_vacant(uint32_t superslab)
 {
     uint64_t bit = (uint64_t)1 << (superslab % 64);
-    __atomic_fetch_and(&arena.vacant[superslab / 64], ~bit, __ATOMIC_ACQ_REL);
+    fetch_and_acq_rel(&arena.vacant[superslab / 64], ~bit);
     if (load_relaxed(&superslab_table[superslab].free_mask) != 0)
         arena_note_vacant(superslab);
 }

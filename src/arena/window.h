@@ -70,6 +70,12 @@ FAST void *window_slab_address(uint32_t slab)
     return (void *)(window.base + ((uintptr_t)slab << SLAB_SHIFT));
 }
 
+/* SLAB_RECORD_BYTES for whoever has the slab. */
+FAST void *window_slab_record(uint32_t slab)
+{
+    return window.slabs + (size_t)slab * SLAB_RECORD_BYTES;
+}
+
 /* The slab index of an address; >= limit when the address is not in the window (also for NULL). */
 FAST uint64_t window_slab_index(const void *address)
 {

@@ -16,7 +16,7 @@
 struct policy {
     /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
     uint64_t thread_cache_bytes;
-    /* Age in ms at which freed pages go back to the system. Read by arena and large. */
+    /* Age in ms at which freed pages go back to the system. Read by the arena's decay. */
     uint32_t decay_ms;
     /* Empty SuperSlabs that may wait for decay_ms; those beyond go back at the next tick. Never 0: one may stay,
      * against flapping. Read by arena. */

@@ -33,7 +33,7 @@ static size_t home_slot(uintptr_t address)
 /* Under the lock. The block's slot, or capacity. */
 static size_t find(uintptr_t address)
 {
-    if (table.count == 0)
+    if (table.count == 0 || address == 0)
         return table.capacity;
     size_t at = home_slot(address);
     while (table.slots[at].address != address) {

@@ -3,7 +3,13 @@
 #include "base/check.h"
 #include "large/huge.h"
 #include "os/os.h"
-#include "slab/slab.h"
+
+/* In the record of a run's first slab; guarded by whoever holds the block. */
+struct large_record {
+    uint64_t usable_bytes;
+    uint32_t slabs;
+};
+_Static_assert(sizeof(struct large_record) <= SLAB_RECORD_BYTES, "it has a slab record's room");
 
 /* Atomic relaxed. */
 static struct large_totals totals;
@@ -33,13 +39,12 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
         uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
         uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
         if (slab != SLAB_NONE) {
-            struct slab *s = slab_at(slab);
-            s->state = SLAB_LARGE;
-            s->run_slabs = slabs;
-            s->large_bytes = usable_for(bytes);
+            struct large_record *r = window_slab_record(slab);
+            r->slabs = slabs;
+            r->usable_bytes = usable_for(bytes);
             set_tail(slab, 1, slabs, MAP_TAIL);
             store_release(window_word(slab), MAP_LARGE);
-            fetch_add_relaxed(&totals.run_bytes, s->large_bytes);
+            fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.run_count, 1);
             fetch_add_relaxed(&totals.alloc_count, 1);
             return window_slab_address(slab);
@@ -86,13 +91,12 @@ void large_free(void *block)
     }
     /* The exchange decides between two threads that free the same block. */
     uint32_t expected = MAP_LARGE;
-    struct slab *s = slab_at(slab);
-    uint32_t slabs = s->run_slabs;
-    uint64_t bytes = s->large_bytes;
+    const struct large_record *r = window_slab_record(slab);
+    uint32_t slabs = r->slabs;
+    uint64_t bytes = r->usable_bytes;
     if (!cas_strong_acq_rel(window_word(slab), &expected, 0))
         fail(block);
     set_tail(slab, 1, slabs, 0);
-    s->state = SLAB_UNUSED;
     fetch_sub_relaxed(&totals.run_bytes, bytes);
     fetch_sub_relaxed(&totals.run_count, 1);
     fetch_add_relaxed(&totals.free_count, 1);
@@ -102,7 +106,9 @@ void large_free(void *block)
 size_t large_usable_bytes(const void *block)
 {
     uint32_t slab = find_run(block);
-    return slab == SLAB_NONE ? huge_bytes(block) : slab_at(slab)->large_bytes;
+    if (slab == SLAB_NONE)
+        return huge_bytes(block);
+    return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
 }
 
 void *large_resize(void *block, size_t bytes)
@@ -112,8 +118,8 @@ void *large_resize(void *block, size_t bytes)
         return bytes > LARGE_MAX_BYTES / 2 ? huge_resize(block, bytes) : NULL;
     if (bytes > LARGE_MAX_BYTES || bytes == 0)
         return NULL;
-    struct slab *s = slab_at(slab);
-    uint32_t have = s->run_slabs;
+    struct large_record *r = window_slab_record(slab);
+    uint32_t have = r->slabs;
     uint32_t want = slabs_for(bytes);
     if (want > have) {
         bool zeroed;
@@ -124,9 +130,9 @@ void *large_resize(void *block, size_t bytes)
         set_tail(slab, want, have, 0);
         arena_free(slab + want, have - want);
     }
-    s->run_slabs = want;
-    fetch_add_relaxed(&totals.run_bytes, usable_for(bytes) - s->large_bytes);
-    s->large_bytes = usable_for(bytes);
+    r->slabs = want;
+    fetch_add_relaxed(&totals.run_bytes, usable_for(bytes) - r->usable_bytes);
+    r->usable_bytes = usable_for(bytes);
     return block;
 }
 

@@ -38,7 +38,7 @@ static void start_layers(void)
     const struct config *config = config_get();
     policy_start(config);
     window_start();
-    arena_start(config->superslab_prewarm_count);
+    arena_start(load_relaxed(&policy_live.prewarm_superslabs));
     heap_register(&stray_heap);
     tick_register(decay_tick);
     tick_register(orphans_tick);

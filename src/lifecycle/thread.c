@@ -85,10 +85,18 @@ static struct tcache *adopt(void)
     return h == NULL ? NULL : tcache_of_heap(h);
 }
 
+/* One that could not be finished when memory was out, for the next try: metadata is never freed. Atomic. */
+static struct tcache *unfinished;
+
 static struct tcache *create(void)
 {
-    struct tcache *t = meta_alloc(sizeof *t);
-    return t != NULL && tcache_init(t) ? t : NULL;
+    struct tcache *t = exchange_acquire(&unfinished, NULL);
+    if (t == NULL)
+        t = meta_alloc(sizeof *t);
+    if (t == NULL || tcache_init(t))
+        return t;
+    store_release(&unfinished, t); /* two at once: one is lost */
+    return NULL;
 }
 
 static void thread_exit(void *value)

@@ -9,7 +9,7 @@
 /* ---- facts, valid after os_start() (idempotent, called once by lifecycle before a second thread exists) ---- */
 void os_start(void);
 size_t os_page_bytes(void);
-unsigned os_address_bits(void); /* width of user addresses: 47 on x86-64, 39..48 on aarch64 */
+unsigned os_address_bits(void); /* width of the addresses to use: 47, or less where the kernel gives less (39 or 42 on some aarch64) */
 
 /* ---- address space ---- */
 enum os_map_result { OS_MAP_OK, OS_MAP_OCCUPIED, OS_MAP_NO_MEMORY };

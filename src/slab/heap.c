@@ -34,23 +34,20 @@ void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word)
         store_release(window_word(slab + i), word);
 }
 
-#ifdef HAKMEM_DEBUG_CHECKS
-static bool has_remote_bits(uint32_t slab)
+/* A remote free that came after the block's slab had been given back would free somebody else's block one day. */
+static void check_no_remote_bits(uint32_t slab)
 {
     const struct bin_info *info = bin_info(slab_at(slab)->bin);
     for (unsigned w = 0; w < info->word_count; w++)
-        if (load_relaxed(&remote_words(slab, info)[w]) != 0)
-            return true;
-    return false;
+        CHECK(load_relaxed(&remote_words(slab, info)[w]) == 0, "double free, in the slab at", window_slab_address(slab));
 }
-#endif
 
 /* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
 static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
 {
     slab_init(slab, bin);
     struct remote *r = remote_at(slab);
-    DEBUG_CHECK(!has_remote_bits(slab), "double free of a block whose slab was given back since", window_slab_address(slab));
+    check_no_remote_bits(slab);
     store_relaxed(&r->owner, h->id);
     heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     exchange_acq_rel(&r->armed, 1);
@@ -204,10 +201,13 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
             asked = slab;
         }
     }
+    uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
     lock_acquire(&h->lock);
     for (unsigned i = 0; i < count;) {
         uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
         struct slab *s = slab_at(slab);
+        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
+        CHECK(load_relaxed(window_word(slab)) == map_word, "double free", blocks[i]);
         i += slab_put(slab, info, blocks + i, count - i);
         if (s->state == SLAB_FULL)
             heap_list_push(h, slab);

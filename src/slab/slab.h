@@ -19,11 +19,10 @@ enum slab_state {
     SLAB_UNUSED, /* the arena's, or in transit */
     SLAB_LISTED, /* on its heap's list of slabs with free blocks */
     SLAB_FULL,   /* no free block known to the owner */
-    SLAB_LARGE,  /* head of a large block */
 };
 
-/* First line: the header; second line: the first bitmap words. Everything is guarded by the owning heap's lock, except
- * while the slab is a large block's (then by whoever holds the block). Valid when zero. */
+/* First line: the header; second line: the first bitmap words. Everything is guarded by the owning heap's lock. While the
+ * slab is not attached the record means nothing; large/large.c keeps its own in the same place. */
 struct slab {
     uint32_t next; /* heap's list, slab indexes, SLAB_NONE ends it */
     uint32_t prev;
@@ -34,9 +33,8 @@ struct slab {
     uint8_t state; /* enum slab_state */
     uint16_t first_word; /* no free bit in the words below */
     uint32_t run_slabs;  /* slabs in this run */
-    uint64_t large_bytes; /* SLAB_LARGE: bytes the program may use */
     uint64_t *words; /* the free words: inline_words, or the slab's piece of window.free_bitmaps */
-    uint64_t reserved[3];
+    uint64_t reserved[4];
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
@@ -44,7 +42,7 @@ _Static_assert(offsetof(struct slab, inline_words) == 64, "header and bitmap in 
 
 FAST struct slab *slab_at(uint32_t index)
 {
-    return (struct slab *)(window.slabs + (size_t)index * SLAB_RECORD_BYTES);
+    return window_slab_record(index);
 }
 
 FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)

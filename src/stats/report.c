@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -117,12 +118,45 @@ static void put_bins(struct fmt *f, const struct snapshot *snapshot)
     }
 }
 
+/* A reader that is gone must not end the program: it may never write there itself, or have its own way with SIGPIPE.
+ * The signal of a write is sent to the writing thread, so it can be held back and taken here. */
+struct sigpipe_guard {
+    sigset_t mask; /* as it was */
+    bool was_pending;
+};
+
+static void sigpipe_hold(struct sigpipe_guard *guard)
+{
+    sigset_t pipe_only, pending;
+    sigemptyset(&pending);
+    sigpending(&pending);
+    guard->was_pending = sigismember(&pending, SIGPIPE) == 1;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &guard->mask);
+}
+
+static void sigpipe_release(const struct sigpipe_guard *guard)
+{
+    static const struct timespec at_once;
+    const int saved_errno = errno;
+    sigset_t pipe_only;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    if (!guard->was_pending)
+        sigtimedwait(&pipe_only, NULL, &at_once);
+    pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
+    errno = saved_errno;
+}
+
 void report_text(int fd, const char *occasion)
 {
     struct snapshot snapshot;
+    struct sigpipe_guard guard;
     char buf[OUTPUT_BYTES];
     struct fmt f;
     snapshot_read(&snapshot);
+    sigpipe_hold(&guard);
     fmt_init(&f, buf, sizeof buf, fd);
     const char *program = program_invocation_short_name;
     fmt_put(&f, "hakmem: statistics of %s (pid %d) %s\n", program == NULL ? "?" : program, os_process_id(), occasion);
@@ -130,12 +164,13 @@ void report_text(int fd, const char *occasion)
         put_total(&f, &snapshot, &totals[i]);
     put_bins(&f, &snapshot);
     fmt_flush(&f);
+    sigpipe_release(&guard);
 }
 
 /* Many programs (the GNU ones: ls, grep, tar) close stderr in an exit handler of theirs, which runs before the
  * library's destructors. For them there is a duplicate, made at start; whether the number still means that file is
- * asked before it is written to. A forked child gives it up, so that a daemon that closes its stderr does not keep a pipe
- * open whose reader waits for the end. Written by stats_start, and by the child's only thread. */
+ * asked before it is written to. A forked child gives it up, so that a daemon that closes its stderr does not keep a
+ * pipe open whose reader waits for the end. Written by stats_start, and by the child's only thread. */
 static struct {
     int fd; /* < 0: none */
     dev_t device;

@@ -6,7 +6,8 @@
 
 enum {
     FIRST_CAPACITY = 16,           /* entries */
-    FIRST_BYTES = 16 * 1024,       /* ... unless that many bytes are fewer */
+    FIRST_BYTES = 16 * 1024,       /* ... unless that many bytes are fewer ... */
+    FIRST_BUDGET_SHARE = 64,       /* ... or this part of the thread's budget is */
     MEDIUM_CEILING_BYTES = 262144, /* medium magazines are bounded in bytes */
     MEDIUM_CEILING = 64,
     ARRAY_SLACK = 1, /* array[0] */
@@ -22,7 +23,8 @@ uint32_t magazine_ceiling(unsigned bin)
 
 static uint32_t first_capacity(unsigned bin)
 {
-    uint32_t capacity = FIRST_BYTES / bin_info(bin)->block_bytes;
+    uint64_t bytes = load_relaxed(&policy_live.thread_cache_bytes) / FIRST_BUDGET_SHARE;
+    uint32_t capacity = (uint32_t)(bytes < FIRST_BYTES ? bytes : FIRST_BYTES) / bin_info(bin)->block_bytes;
     uint32_t ceiling = magazine_ceiling(bin);
     if (capacity > FIRST_CAPACITY)
         capacity = FIRST_CAPACITY;
@@ -39,7 +41,17 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
     b->capacity = capacity;
     array[0] = NULL;
     store_relaxed(&t->hot.bins[bin].top, array + count);
-    t->hot.bins[bin].end = array + capacity;
+    /* Checked: full from the start, so that every free takes the slow path. */
+    t->hot.bins[bin].end = t->checked ? array : array + capacity;
+}
+
+void magazine_open(struct tcache *t, unsigned bin)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    if (LIKELY(b->opened))
+        return;
+    b->opened = true;
+    t->entitled_bytes += (uint64_t)b->capacity * bin_info(bin)->block_bytes;
 }
 
 bool magazine_pack_all(struct tcache *t)
@@ -54,7 +66,6 @@ bool magazine_pack_all(struct tcache *t)
         uint32_t capacity = first_capacity(bin);
         install(t, bin, piece, capacity, 0);
         t->bins[bin].packed = true;
-        t->entitled_bytes += (uint64_t)capacity * bin_info(bin)->block_bytes;
         piece += capacity + ARRAY_SLACK;
     }
     return true;
@@ -63,6 +74,7 @@ bool magazine_pack_all(struct tcache *t)
 bool magazine_grow(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
+    magazine_open(t, bin);
     uint32_t ceiling = magazine_ceiling(bin);
     uint32_t capacity = b->capacity * 2 < ceiling ? b->capacity * 2 : ceiling;
     if (capacity <= b->capacity)

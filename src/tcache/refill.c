@@ -1,5 +1,6 @@
 /* Magazines and slabs: refill on a miss, flush on overflow. */
 #include "base/check.h"
+#include "config/config.h"
 #include "config/policy.h"
 #include "tcache/tcache_internal.h"
 
@@ -20,6 +21,9 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     uint32_t block_bytes = bin_info(bin)->block_bytes;
+    if (UNLIKELY(t->checked))
+        return 1;
+    magazine_open(t, bin);
     if (b->overflowed) {
         b->overflowed = false;
         magazine_grow(t, bin);
@@ -27,7 +31,8 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
         magazine_grow(t, bin);
     }
     uint32_t base = first_batch(bin);
-    uint32_t batch = b->streak == 0 ? base : b->batch * 2u;
+    bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
+    uint32_t batch = b->streak == 0 || is_fixed ? base : b->batch * 2u;
     uint32_t most = BATCH_MAX_BYTES / block_bytes;
     if (batch > most && batch > base)
         batch = most > base ? most : base;
@@ -50,6 +55,8 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     void **last = b->array + want;
     unsigned got = heap_refill(&t->heap, bin, last, want);
     if (UNLIKELY(got == 0)) {
+        if (window.base == 0)
+            return NULL;
         outbox_deliver_all(&t->outbox);
         lock_acquire(&t->heap.lock);
         heap_age(&t->heap, true);
@@ -80,6 +87,7 @@ void tcache_flush_half(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     tcache_note_slow(t);
+    magazine_open(t, bin);
     b->streak = 0;
     b->overflowed = true;
     uint32_t have = magazine_count(t, bin);

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/tick.h"
 #include "base/upcall.h"
+#include "config/config.h"
 #include "config/policy.h"
 #include "large/large.h"
 #include "os/os.h"
@@ -22,6 +23,7 @@ struct tcache *tcache_self_or_attach(void)
 bool tcache_init(struct tcache *t)
 {
     lock_init(&t->heap.lock, LOCK_HEAP);
+    t->checked = config_get()->debug_level >= 1;
     if (t->bins[0].array == NULL && !magazine_pack_all(t))
         return false;
     if (t->heap.id == 0 && !heap_register(&t->heap))
@@ -165,6 +167,14 @@ static bool find_place(const void *block, struct place *place)
     return true;
 }
 
+static void check_is_block(const struct place *place, const void *block, const char *message)
+{
+    const struct bin_info *info = bin_info(place->bin);
+    uint32_t offset = (uint32_t)((uintptr_t)block - (uintptr_t)window_slab_address(place->slab));
+    uint32_t number = bin_block_index(info, offset);
+    CHECK(number * info->block_bytes == offset && number < info->block_count, message, block);
+}
+
 /* The block is ours and the hit path would not take it. */
 static void free_own(struct tcache *t, unsigned bin, void *block)
 {
@@ -172,6 +182,10 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     t->hot.limit = load_acquire(&window.limit);
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
+    if (UNLIKELY(t->checked)) {
+        heap_flush(&t->heap, bin, &block, 1);
+        return;
+    }
     if (load_relaxed(&m->top) >= m->end)
         tcache_flush_half(t, bin);
     void **top = load_relaxed(&m->top);
@@ -203,14 +217,19 @@ SLOW void tcache_free_slow(void *block)
         return;
     }
     tcache_note_slow(t);
-    outbox_add(&t->outbox, place.slab, place.bin, number);
+    if (UNLIKELY(t->checked))
+        remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
+    else
+        outbox_add(&t->outbox, place.slab, place.bin, number);
 }
 
 size_t tcache_usable_bytes(const void *block)
 {
     struct place place;
-    if (find_place(block, &place))
+    if (find_place(block, &place)) {
+        check_is_block(&place, block, "size of a pointer into the middle of a block");
         return bin_info(place.bin)->block_bytes;
+    }
     size_t bytes = large_usable_bytes(block);
     CHECK(bytes != 0, "size of a pointer that malloc did not return", block);
     return bytes;
@@ -220,6 +239,7 @@ void *tcache_resize_in_place(void *block, size_t bytes)
 {
     struct place place;
     if (find_place(block, &place)) {
+        check_is_block(&place, block, "realloc of a pointer into the middle of a block");
         size_t have = bin_info(place.bin)->block_bytes;
         /* Shrinking to less than half is worth a copy; 16 bytes are not. */
         return bytes <= have && (bytes > have / 2 || have <= 64) ? block : NULL;

@@ -15,6 +15,7 @@ struct tcache_bin {
     uint8_t streak;    /* refills since the last flush, saturating */
     bool overflowed;   /* a flush since the last refill: the next refill completes a round trip */
     bool packed;       /* the array lies in the first, shared piece */
+    bool opened;       /* its capacity counts in entitled_bytes */
 };
 
 struct tcache {
@@ -22,7 +23,8 @@ struct tcache {
     uint32_t slow_count;     /* slow operations; every TICK_SLOW_OPERATIONS of them the clock is read */
     uint64_t delivered_ms;   /* when the outbox was last emptied by the clock */
     uint64_t aged_ms;        /* when the heap was last aged */
-    uint64_t entitled_bytes; /* sum of capacity * block size; <= policy thread_cache_bytes, but for the first arrays */
+    uint64_t entitled_bytes; /* sum of capacity * block size over opened bins; growth stops at policy thread_cache_bytes */
+    bool checked; /* HAKMEM_DEBUG_LEVEL >= 1: magazines hold nothing, every free is checked against the slab at once */
     struct tcache_bin bins[BIN_COUNT];
     struct outbox outbox;
     struct heap heap;

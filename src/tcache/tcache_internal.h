@@ -18,6 +18,8 @@ void tcache_flush_bin(struct tcache *t, unsigned bin);
 
 /* Arrays. Growth obeys the ceilings and the thread's budget; false: it may not, or memory is out. */
 bool magazine_pack_all(struct tcache *t);
+/* A bin counts against the budget from its first refill or flush on. */
+void magazine_open(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
 uint32_t magazine_ceiling(unsigned bin);
 

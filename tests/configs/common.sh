@@ -19,7 +19,7 @@ need() {
 
 # configure_and_build CMAKE_ARGUMENT...
 configure_and_build() {
-    cmake -S "$source_dir" -B "$build_dir" -DHAKMEM_TEST_CONFIGS=OFF -DHAKMEM_STRESS_SECONDS=2 "$@"
+    cmake -S "$source_dir" -B "$build_dir" -DHAKMEM_TEST_CONFIGS=OFF -DHAKMEM_STRESS_SECONDS=1 "$@"
     cmake --build "$build_dir" -j "$jobs"
 }
 

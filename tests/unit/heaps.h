@@ -6,6 +6,7 @@
 #include "arena/arena.h"
 #include "base/check.h"
 #include "slab/heap.h"
+#include "unit.h"
 
 static inline struct heap *new_heap(void)
 {
@@ -78,6 +79,38 @@ static inline void set_parked(struct heap *h, bool is_parked)
         fetch_add_relaxed(&heap_parked_count, 1);
     else
         fetch_sub_relaxed(&heap_parked_count, 1);
+}
+
+/* Keeps a lock in the hands of another thread. */
+struct lock_holder {
+    pthread_t thread;
+    struct lock *lock;
+    uint32_t phase; /* atomic; 1: held; 2: to be let go */
+};
+
+static inline void *lock_holder_run(void *argument)
+{
+    struct lock_holder *holder = argument;
+    lock_acquire(holder->lock);
+    store_release(&holder->phase, 1);
+    while (load_acquire(&holder->phase) != 2)
+        sched_yield();
+    lock_release(holder->lock);
+    return NULL;
+}
+
+static inline void lock_holder_start(struct lock_holder *holder, struct lock *l)
+{
+    *holder = (struct lock_holder){.lock = l};
+    start_thread(&holder->thread, lock_holder_run, holder);
+    while (load_acquire(&holder->phase) != 1)
+        sched_yield();
+}
+
+static inline void lock_holder_end(struct lock_holder *holder)
+{
+    store_release(&holder->phase, 2);
+    pthread_join(holder->thread, NULL);
 }
 
 /* Slabs the bin's list holds, each of them in a valid state. */

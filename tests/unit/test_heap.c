@@ -347,9 +347,10 @@ static void test_reclaim_others(void **state)
         deliver_block(blocks[1], BIN_2048);
     }
     store_relaxed(&retired->state, HEAP_RETIRED);
-    assert_true(lock_try(&busy->lock));
+    struct lock_holder holder;
+    lock_holder_start(&holder, &busy->lock);
     heap_reclaim_others(self);
-    lock_release(&busy->lock);
+    lock_holder_end(&holder);
     assert_int_equal(self->bins[BIN_2048].slab_count, 1);
     assert_int_equal(other->bins[BIN_2048].slab_count, 0); /* collected and trimmed */
     assert_int_equal(other->bins[BIN_2048].outstanding, 0);
@@ -358,6 +359,8 @@ static void test_reclaim_others(void **state)
     heap_reclaim_others(NULL);
     assert_int_equal(self->bins[BIN_2048].slab_count, 0);
     assert_int_equal(busy->bins[BIN_2048].slab_count, 0);
+    store_relaxed(&retired->state, HEAP_ATTACHED);
+    age(retired, true);
 }
 
 static void test_orphans_age(void **state)

@@ -113,10 +113,11 @@ static void test_busy_heaps_are_passed_over(void **state)
     (void)state;
     struct heap *x = parked_heap(BIN, 5);
     struct heap *thief = new_heap();
-    assert_true(lock_try(&x->lock));
+    struct lock_holder holder;
+    lock_holder_start(&holder, &x->lock);
     assert_int_equal(take_blocks(thief, BIN, blocks + 5, 1), 1); /* without waiting */
     assert_int_equal(thief->slabs_stolen, 0);
-    lock_release(&x->lock);
+    lock_holder_end(&holder);
     heap_flush(x, BIN, blocks, 5);
     heap_flush(thief, BIN, blocks + 5, 1);
     unpark(x, thief);

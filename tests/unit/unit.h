@@ -61,6 +61,20 @@ static inline void assert_child_passes(void (*body)(void *), void *argument)
 /* A condition inside such a child, or in a thread: says where it broke and ends the process. */
 #define REQUIRE(cond) CHECK(cond, __FILE__ ": " #cond, (const void *)(uintptr_t)__LINE__)
 
+/* ThreadSanitizer allows no new threads in the child of a process that had several, and sees a thread end before the
+ * last round of its destructors. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#ifndef UNDER_THREAD_SANITIZER
+#define UNDER_THREAD_SANITIZER 0
+#endif
+
 #define THREADS_MAX 64
 
 static inline void start_thread(pthread_t *thread, void *(*body)(void *), void *argument)
@@ -69,12 +83,12 @@ static inline void start_thread(pthread_t *thread, void *(*body)(void *), void *
         abort();
 }
 
-/* One thread per element of an array of arguments, to their end. */
+/* One thread per element of an array of arguments, to their end; stride 0: the same argument for all. */
 static inline void run_threads(unsigned count, void *(*body)(void *), void *arguments, size_t stride)
 {
     pthread_t threads[THREADS_MAX];
     for (unsigned i = 0; i < count; i++)
-        start_thread(&threads[i], body, (char *)arguments + i * stride);
+        start_thread(&threads[i], body, stride == 0 ? arguments : (char *)arguments + i * stride);
     for (unsigned i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
 }

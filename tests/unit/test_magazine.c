@@ -1,0 +1,148 @@
+#include "unit.h"
+
+#include "arena/meta.h"
+#include "caches.h"
+
+static void test_first_arrays_are_small(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    void **lowest = t->bins[0].array, **highest = lowest;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct tcache_bin *b = &t->bins[bin];
+        assert_in_range(b->capacity, 2, 16);
+        assert_true(b->capacity <= magazine_ceiling(bin));
+        assert_true(b->packed);
+        assert_int_equal(magazine_count(t, bin), 0);
+        assert_null(hot_pop(&t->hot.bins[bin]));
+        if (b->array < lowest)
+            lowest = b->array;
+        if (b->array + b->capacity > highest)
+            highest = b->array + b->capacity;
+    }
+    assert_true(cache_is_valid(t));
+    assert_true((char *)highest - (char *)lowest <= 8192); /* one or two pages for all bins together */
+    assert_true(t->entitled_bytes <= 1024 * 1024);
+}
+
+static void test_growth_doubles_up_to_the_ceiling(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    void *entries[1024];
+    set_bin_policy(3, 100, 8);
+    for (uint32_t i = 0; i < t->bins[3].capacity; i++)
+        cache_give(t, 3, entries[i] = &entries[i]);
+    assert_int_equal(magazine_count(t, 3), 16);
+    const uint32_t capacities[] = {32, 64, 100};
+    for (unsigned i = 0; i < ARRAY_COUNT(capacities); i++) {
+        assert_true(magazine_grow(t, 3));
+        assert_int_equal(t->bins[3].capacity, capacities[i]);
+        assert_false(t->bins[3].packed);
+        assert_true(cache_is_valid(t));
+        assert_int_equal(magazine_count(t, 3), 16);
+    }
+    assert_false(magazine_grow(t, 3)); /* the user's cap */
+    assert_int_equal(t->bins[3].capacity, 100);
+    for (unsigned i = 16; i-- > 0;) /* the same entries, the newest first */
+        assert_ptr_equal(hot_pop(&t->hot.bins[3]), &entries[i]);
+    assert_null(hot_pop(&t->hot.bins[3]));
+}
+
+static void test_ceilings(void **state)
+{
+    (void)state;
+    const uint32_t caps[] = {512, 512, 512, 384, 256, 384, 192, 96}; /* per class, as the default preset has them */
+    for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
+        assert_int_equal(magazine_ceiling(bin), caps[tiny_bin_class(bin)]);
+    for (unsigned bin = TINY_BIN_COUNT; bin < BIN_COUNT; bin++) {
+        assert_in_range(magazine_ceiling(bin), 2, 64);
+        assert_true((uint64_t)magazine_ceiling(bin) * bin_info(bin)->block_bytes <= 262144);
+    }
+    for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
+        set_bin_policy(bin, bin + 1, 1); /* from one object on: also for the first arrays */
+    struct tcache *t = new_cache();
+    for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        assert_true(t->bins[bin].capacity <= bin + 1);
+        while (magazine_grow(t, bin))
+            ;
+        assert_int_equal(t->bins[bin].capacity, bin + 1);
+    }
+    assert_true(cache_is_valid(t));
+}
+
+static void test_lowered_ceiling_stops_growth(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    assert_true(magazine_grow(t, 5));
+    assert_int_equal(t->bins[5].capacity, 32);
+    set_bin_policy(5, 20, 8);
+    assert_false(magazine_grow(t, 5));
+    set_bin_policy(5, 33, 8);
+    assert_true(magazine_grow(t, 5));
+    assert_int_equal(t->bins[5].capacity, 33);
+    assert_true(cache_is_valid(t));
+}
+
+static void test_budget_of_the_thread(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    const uint64_t budget = t->entitled_bytes + 40000;
+    store_relaxed(&policy_live.thread_cache_bytes, budget);
+    for (unsigned round = 0; round < 12; round++) {
+        for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+            magazine_grow(t, bin);
+            assert_true(t->entitled_bytes <= budget);
+        }
+    }
+    assert_true(cache_is_valid(t));
+    assert_true(t->entitled_bytes > budget - 40000); /* something did grow */
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        assert_false(magazine_grow(t, bin));
+    /* The first arrays are there whatever the budget says. */
+    store_relaxed(&policy_live.thread_cache_bytes, 16384);
+    struct tcache *poor = new_cache();
+    assert_true(cache_is_valid(poor));
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        assert_true(poor->bins[bin].capacity > 0);
+        assert_false(magazine_grow(poor, bin));
+    }
+}
+
+static void test_outgrown_arrays_are_used_again(void **state)
+{
+    (void)state;
+    struct tcache *one = new_cache();
+    for (unsigned bin = 0; bin < 8; bin++)
+        while (magazine_grow(one, bin))
+            ;
+    const size_t mapped = meta_mapped_bytes();
+    struct tcache *two = new_cache(); /* its smaller arrays are the ones that the first cache outgrew */
+    for (unsigned bin = 0; bin < 8; bin++)
+        for (unsigned i = 0; i < 3; i++)
+            assert_true(magazine_grow(two, bin));
+    assert_true(meta_mapped_bytes() <= mapped + 256 * 1024);
+    assert_true(cache_is_valid(one) && cache_is_valid(two));
+    for (unsigned a = 0; a < 8; a++) {
+        for (unsigned b = 0; b < 8; b++) {
+            void **start = one->bins[a].array;
+            assert_true(two->bins[b].array >= start + one->bins[a].capacity + 1 ||
+                        two->bins[b].array + two->bins[b].capacity + 1 <= start);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_first_arrays_are_small, reset_policy),
+        cmocka_unit_test_setup(test_growth_doubles_up_to_the_ceiling, reset_policy),
+        cmocka_unit_test_setup(test_ceilings, reset_policy),
+        cmocka_unit_test_setup(test_lowered_ceiling_stops_growth, reset_policy),
+        cmocka_unit_test_setup(test_budget_of_the_thread, reset_policy),
+        cmocka_unit_test_setup(test_outgrown_arrays_are_used_again, reset_policy),
+    };
+    return cmocka_run_group_tests_name("magazine", tests, NULL, NULL);
+}

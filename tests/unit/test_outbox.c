@@ -1,0 +1,195 @@
+#include "unit.h"
+
+#include "heaps.h"
+#include "tcache/outbox.h"
+
+#define BIN_64 3u
+#define BIN_2048 23u
+#define BIN_8K 31u
+
+static void *blocks[2048];
+static struct outbox box;
+
+static int clear(void **state)
+{
+    (void)state;
+    memset(&box, 0, sizeof box);
+    return 0;
+}
+
+static void add(void *block, unsigned bin)
+{
+    const uint32_t slab = slab_of(block, bin);
+    outbox_add(&box, slab, bin, slab_block_number(slab, bin_info(bin), block));
+}
+
+static unsigned used_entries(void)
+{
+    unsigned used = 0;
+    for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
+        used += box.entries[i].slab != SLAB_NONE;
+    return used;
+}
+
+static uint32_t entry_bytes(void)
+{
+    uint32_t bytes = 0;
+    for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
+        if (box.entries[i].slab != SLAB_NONE)
+            bytes += count_bits(box.entries[i].mask) * bin_info(box.entries[i].bin)->block_bytes;
+    return bytes;
+}
+
+static void assert_all_back(struct heap *h, unsigned bin)
+{
+    outbox_deliver_all(&box);
+    assert_int_equal(box.held_bytes, 0);
+    assert_int_equal(used_entries(), 0);
+    drain(h);
+    assert_int_equal(h->bins[bin].outstanding, 0);
+    age(h, true);
+}
+
+static void test_one_delivery_for_a_word(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN_64, blocks, 64);
+    for (unsigned i = 0; i < 64; i++) {
+        add(blocks[i * 37 % 64], BIN_64);
+        assert_int_equal(box.held_bytes, (i + 1) * 64);
+    }
+    assert_int_equal(used_entries(), 1);
+    assert_int_equal(box.delivery_count, 0);
+    assert_int_equal(h->remote_stack, SLAB_NONE); /* nothing has left yet */
+    outbox_deliver_all(&box);
+    assert_int_equal(box.delivery_count, 1);
+    assert_int_equal(box.delivered_blocks, 64);
+    assert_int_equal(h->remote_stack, slab_of(blocks[0], BIN_64));
+    assert_all_back(h, BIN_64);
+}
+
+static void test_held_bytes_are_bounded(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const unsigned bins[] = {0, 9, BIN_2048, 30};
+    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
+        const unsigned count = take_blocks(h, bins[b], blocks, 2048);
+        for (unsigned i = 0; i < count; i++) {
+            add(blocks[i], bins[b]);
+            assert_true(box.held_bytes <= OUTBOX_MAX_BYTES);
+            assert_int_equal(box.held_bytes, entry_bytes());
+        }
+        assert_all_back(h, bins[b]);
+    }
+}
+
+static void test_big_blocks_go_at_once(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    for (unsigned bin = 20; bin < BIN_COUNT; bin++) {
+        const uint64_t delivered = box.delivered_blocks;
+        const bool is_direct = bin_info(bin)->block_bytes >= OUTBOX_DIRECT_BYTES;
+        take_blocks(h, bin, blocks, 1);
+        add(blocks[0], bin);
+        assert_int_equal(box.delivered_blocks - delivered, is_direct);
+        assert_int_equal(box.held_bytes, is_direct ? 0 : bin_info(bin)->block_bytes);
+        assert_all_back(h, bin);
+    }
+    assert_true(bin_info(BIN_8K)->block_bytes == OUTBOX_DIRECT_BYTES);
+}
+
+/* Two words that meet in one entry: the older one leaves. Nothing is lost and nothing mixed up. */
+static void test_many_words(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const unsigned bins[] = {0, BIN_64, 12, 19};
+    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
+        const unsigned count = take_slabs(h, bins[b], blocks, bins[b] == 0 ? 0 : 2);
+        const unsigned more = count == 0 ? take_blocks(h, bins[b], blocks, 2048) : count;
+        uint64_t seed = 9;
+        for (unsigned i = more; i > 0; i--) {
+            const unsigned at = (unsigned)(next_random(&seed) % i);
+            add(blocks[at], bins[b]);
+            blocks[at] = blocks[i - 1];
+        }
+        assert_true(box.delivery_count <= box.delivered_blocks);
+        assert_all_back(h, bins[b]);
+        assert_int_equal(h->bins[bins[b]].collected_blocks, more);
+    }
+}
+
+static void test_blocks_of_many_heaps(void **state)
+{
+    (void)state;
+    struct heap *heaps[6];
+    for (unsigned i = 0; i < ARRAY_COUNT(heaps); i++) {
+        heaps[i] = new_heap();
+        take_blocks(heaps[i], BIN_2048, blocks + i, 1);
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(heaps); i++)
+        add(blocks[i], BIN_2048);
+    for (unsigned i = 0; i < ARRAY_COUNT(heaps); i++)
+        assert_all_back(heaps[i], BIN_2048);
+}
+
+static void add_twice(void *block)
+{
+    add(block, BIN_64);
+    add(block, BIN_64);
+}
+
+static void add_after_delivery(void *block)
+{
+    add(block, BIN_64);
+    outbox_deliver_all(&box);
+    add(block, BIN_64);
+    outbox_deliver_all(&box);
+}
+
+static void test_double_free_is_fatal(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN_64, blocks, 70);
+    assert_aborts(add_twice, blocks[69], "double free", blocks[69]);
+    assert_aborts(add_after_delivery, blocks[69], "double free", blocks[69]);
+    for (unsigned i = 0; i < 70; i++)
+        add(blocks[i], BIN_64);
+    assert_all_back(h, BIN_64);
+}
+
+static void test_forget(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN_64, blocks, 3);
+    for (unsigned i = 0; i < 3; i++)
+        add(blocks[i], BIN_64);
+    outbox_forget(&box);
+    assert_int_equal(box.held_bytes, 0);
+    assert_int_equal(used_entries(), 0);
+    outbox_deliver_all(&box);
+    assert_int_equal(box.delivery_count, 0);
+    drain(h);
+    assert_int_equal(h->bins[BIN_64].outstanding, 3); /* lost to the program, as is meant */
+    heap_flush(h, BIN_64, blocks, 3);
+    age(h, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_one_delivery_for_a_word, clear),
+        cmocka_unit_test_setup(test_held_bytes_are_bounded, clear),
+        cmocka_unit_test_setup(test_big_blocks_go_at_once, clear),
+        cmocka_unit_test_setup(test_many_words, clear),
+        cmocka_unit_test_setup(test_blocks_of_many_heaps, clear),
+        cmocka_unit_test_setup(test_double_free_is_fatal, clear),
+        cmocka_unit_test_setup(test_forget, clear),
+    };
+    return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);
+}

@@ -1,0 +1,251 @@
+#include "unit.h"
+
+#include "caches.h"
+
+static void *held[70000];
+
+static void give_all(struct tcache *t, unsigned bin, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        cache_give(t, bin, held[i]);
+}
+
+static void give_back_and_check(struct tcache *t)
+{
+    assert_true(cache_is_valid(t));
+    tcache_flush_all(t);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        assert_int_equal(magazine_count(t, bin), 0);
+        assert_int_equal(t->heap.bins[bin].outstanding, 0);
+        assert_int_equal(t->heap.bins[bin].refill_blocks, t->heap.bins[bin].flush_blocks);
+    }
+    lock_acquire(&t->heap.lock);
+    heap_age(&t->heap, true);
+    lock_release(&t->heap.lock);
+}
+
+static void test_first_refill_is_the_configured_batch(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    set_bin_policy(4, 256, 11);
+    held[0] = tcache_refill(t, 4);
+    assert_int_equal(magazine_count(t, 4), 10);
+    assert_int_equal(t->heap.bins[4].refill_blocks, 11);
+    for (unsigned i = 1; i < 11; i++) {
+        held[i] = hot_pop(&t->hot.bins[4]);
+        assert_ptr_equal(held[i], (char *)held[0] + i * bin_info(4)->block_bytes); /* lowest first */
+    }
+    assert_null(hot_pop(&t->hot.bins[4]));
+    give_all(t, 4, 11);
+    give_back_and_check(t);
+    set_bin_policy(5, 256, 200); /* more than the magazine has room for yet */
+    held[0] = tcache_refill(t, 5);
+    assert_int_equal(magazine_count(t, 5), t->bins[5].capacity - 1);
+    give_all(t, 5, 1);
+    give_back_and_check(t);
+}
+
+static void test_consecutive_refills_double(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    set_bin_policy(0, 512, 2);
+    uint64_t before = 0;
+    unsigned batches[6];
+    for (unsigned i = 0, count = 0; i < ARRAY_COUNT(batches); i++) {
+        held[count++] = tcache_refill(t, 0);
+        while ((held[count] = hot_pop(&t->hot.bins[0])) != NULL)
+            count++;
+        batches[i] = (unsigned)(t->heap.bins[0].refill_blocks - before);
+        before = t->heap.bins[0].refill_blocks;
+        if (i == ARRAY_COUNT(batches) - 1)
+            give_all(t, 0, count);
+    }
+    const unsigned expect[] = {2, 4, 8, 16}; /* 16: the array's room */
+    for (unsigned i = 0; i < ARRAY_COUNT(expect); i++)
+        assert_int_equal(batches[i], expect[i]);
+    assert_true(batches[5] > 16); /* that a program only allocates earns some growth, too */
+    give_back_and_check(t);
+}
+
+static void test_batches_are_bounded_in_bytes(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin += 3) {
+        struct tcache *t = new_cache();
+        const uint32_t block_bytes = bin_info(bin)->block_bytes;
+        unsigned count = 0;
+        uint64_t before = 0;
+        for (unsigned i = 0; i < 12; i++) {
+            held[count++] = tcache_refill(t, bin);
+            while ((held[count] = hot_pop(&t->hot.bins[bin])) != NULL)
+                count++;
+            const uint64_t batch = t->heap.bins[bin].refill_blocks - before;
+            before = t->heap.bins[bin].refill_blocks;
+            assert_true(batch <= t->bins[bin].capacity);
+            assert_true(batch * block_bytes <= 131072);
+            /* Without a single flush a magazine does not get large. */
+            assert_true(t->bins[bin].capacity <= 16 || t->bins[bin].capacity * block_bytes <= 32768);
+        }
+        give_all(t, bin, count);
+        give_back_and_check(t);
+    }
+}
+
+static void test_flush_keeps_the_newest(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    const uint32_t capacity = t->bins[19].capacity;
+    for (unsigned i = 0; i < capacity + 1; i++)
+        held[i] = cache_take(t, 19);
+    while (hot_pop(&t->hot.bins[19]) != NULL) /* what the last refill brought beyond: dropped, so that we know what is in */
+        t->heap.bins[19].outstanding--;       /* and never comes back: see below */
+    give_all(t, 19, capacity + 1);
+    assert_int_equal(t->bins[19].capacity, capacity);
+    assert_int_equal(magazine_count(t, 19), capacity / 2 + 1);
+    for (unsigned i = 0; i < capacity / 2 + 1; i++) {
+        void *block = hot_pop(&t->hot.bins[19]);
+        assert_ptr_equal(block, held[capacity - i]);
+    }
+    assert_null(hot_pop(&t->hot.bins[19]));
+    assert_int_equal(t->heap.bins[19].flush_blocks, capacity - capacity / 2);
+}
+
+static void test_growth_is_earned_by_round_trips(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    const unsigned bin = 9;
+    const uint32_t first = t->bins[bin].capacity;
+    /* Frees alone: overflows, but nothing is ever asked for again. */
+    unsigned count = 0;
+    while (count < 100)
+        held[count++] = cache_take(t, bin);
+    uint32_t capacity = t->bins[bin].capacity;
+    give_all(t, bin, count);
+    assert_int_equal(t->bins[bin].capacity, capacity);
+    assert_true(capacity <= 4 * first);
+    /* Hits alone change nothing either. */
+    for (unsigned i = 0; i < 1000; i++) {
+        held[0] = cache_take(t, bin);
+        cache_give(t, bin, held[0]);
+    }
+    assert_int_equal(t->bins[bin].capacity, capacity);
+    /* One overflow, one refill: one doubling. */
+    for (count = 0; magazine_count(t, bin) != 0; count++)
+        held[count] = hot_pop(&t->hot.bins[bin]);
+    held[count++] = tcache_refill(t, bin);
+    assert_int_equal(t->bins[bin].capacity, 2 * capacity);
+    held[count++] = cache_take(t, bin);
+    assert_int_equal(t->bins[bin].capacity, 2 * capacity);
+    give_all(t, bin, count);
+    /* Enough of them: up to the ceiling, and not beyond. */
+    for (unsigned i = 0; i < 12; i++) {
+        for (count = 0; count < 2 * magazine_ceiling(bin); count++)
+            held[count] = cache_take(t, bin);
+        give_all(t, bin, count);
+        assert_true(t->bins[bin].capacity <= magazine_ceiling(bin));
+        assert_true(cache_is_valid(t));
+    }
+    assert_int_equal(t->bins[bin].capacity, magazine_ceiling(bin));
+    give_back_and_check(t);
+}
+
+/* Caps are ceilings whatever the traffic, from one object on. */
+static void test_ceilings_are_obeyed(void **state)
+{
+    (void)state;
+    const uint32_t caps[] = {1, 2, 3, 17};
+    for (unsigned c = 0; c < ARRAY_COUNT(caps); c++) {
+        set_bin_policy(7, caps[c], 1);
+        struct tcache *t = new_cache();
+        uint64_t seed = 3;
+        unsigned count = 0;
+        for (unsigned i = 0; i < 4000; i++) {
+            const unsigned burst = (unsigned)(next_random(&seed) % 40);
+            if (next_random(&seed) % 2 == 0 || count < burst) {
+                for (unsigned k = 0; k < burst && count < 300; k++) {
+                    held[count] = cache_take(t, 7);
+                    assert_non_null(held[count++]);
+                }
+            } else {
+                for (unsigned k = 0; k < burst; k++)
+                    cache_give(t, 7, held[--count]);
+            }
+            assert_true(magazine_count(t, 7) <= caps[c]);
+            assert_true(t->bins[7].capacity <= caps[c]);
+        }
+        give_all(t, 7, count);
+        give_back_and_check(t);
+    }
+}
+
+/* A checked mode lowers the limit: every free takes the slow path, and nothing else changes. */
+static void test_checked_mode(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    struct magazine *m = &t->hot.bins[2];
+    m->end = t->bins[2].array;
+    for (unsigned i = 0; i < 50; i++)
+        held[i] = cache_take(t, 2);
+    while ((held[50] = hot_pop(m)) != NULL)
+        t->heap.bins[2].outstanding--;
+    for (unsigned i = 0; i < 50; i++) {
+        m->end = t->bins[2].array;
+        cache_give(t, 2, held[i]);
+        assert_int_equal(magazine_count(t, 2), 1);
+    }
+    tcache_flush_bin(t, 2);
+    assert_int_equal(t->heap.bins[2].outstanding, 0);
+}
+
+static void refill_without_memory(void *argument)
+{
+    struct tcache *t = argument;
+    struct tcache *parked = new_cache();
+    void *elsewhere[3];
+    for (unsigned i = 0; i < 3; i++)
+        elsewhere[i] = cache_take(parked, 23);
+    for (unsigned i = 0; i < 3; i++)
+        cache_give(parked, 23, elsewhere[i]);
+    tcache_flush_all(parked);
+    window.superslab_max = window.first_superslab;
+    uint32_t slab;
+    bool zeroed;
+    while ((slab = arena_alloc(1, 1, NULL, &zeroed)) != SLAB_NONE)
+        ;
+    /* The other heap's empty slab is found before NULL is. */
+    unsigned count = 0;
+    while ((held[count] = cache_take(t, 22)) != NULL)
+        count++;
+    REQUIRE(count == bin_info(22)->block_count);
+    REQUIRE(cache_is_valid(t));
+    REQUIRE(tcache_refill(t, 22) == NULL);
+    cache_give(t, 22, held[0]);
+    REQUIRE(cache_take(t, 22) == held[0]);
+    tcache_flush_all(t);
+}
+
+static void test_memory_is_out(void **state)
+{
+    (void)state;
+    assert_child_passes(refill_without_memory, new_cache());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_first_refill_is_the_configured_batch, reset_policy),
+        cmocka_unit_test_setup(test_consecutive_refills_double, reset_policy),
+        cmocka_unit_test_setup(test_batches_are_bounded_in_bytes, reset_policy),
+        cmocka_unit_test_setup(test_flush_keeps_the_newest, reset_policy),
+        cmocka_unit_test_setup(test_growth_is_earned_by_round_trips, reset_policy),
+        cmocka_unit_test_setup(test_ceilings_are_obeyed, reset_policy),
+        cmocka_unit_test_setup(test_checked_mode, reset_policy),
+        cmocka_unit_test_setup(test_memory_is_out, reset_policy),
+    };
+    return cmocka_run_group_tests_name("refill", tests, NULL, NULL);
+}
