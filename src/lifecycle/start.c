@@ -70,6 +70,8 @@ __attribute__((constructor(101))) static void process_constructor(void)
 {
     process_start();
     fork_register_handlers();
+    if (config_get()->stats_enable)
+        stats_start();
 }
 
 __attribute__((destructor(101))) static void process_destructor(void)

@@ -51,7 +51,8 @@ static inline uint64_t entitled(const struct tcache *t)
 {
     uint64_t bytes = 0;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        bytes += (uint64_t)t->bins[bin].capacity * bin_info(bin)->block_bytes;
+        if (t->bins[bin].opened)
+            bytes += (uint64_t)t->bins[bin].capacity * bin_info(bin)->block_bytes;
     return bytes;
 }
 

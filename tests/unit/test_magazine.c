@@ -22,7 +22,7 @@ static void test_first_arrays_are_small(void **state)
     }
     assert_true(cache_is_valid(t));
     assert_true((char *)highest - (char *)lowest <= 8192); /* one or two pages for all bins together */
-    assert_true(t->entitled_bytes <= 1024 * 1024);
+    assert_int_equal(t->entitled_bytes, 0); /* a bin counts from its first use on */
 }
 
 static void test_growth_doubles_up_to_the_ceiling(void **state)
@@ -85,10 +85,25 @@ static void test_lowered_ceiling_stops_growth(void **state)
     assert_true(cache_is_valid(t));
 }
 
+static void test_bins_count_from_their_first_use(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    magazine_open(t, 8);
+    assert_int_equal(t->entitled_bytes, t->bins[8].capacity * 160);
+    magazine_open(t, 8);
+    assert_int_equal(t->entitled_bytes, t->bins[8].capacity * 160);
+    magazine_grow(t, 12);
+    assert_int_equal(t->entitled_bytes, t->bins[8].capacity * 160 + t->bins[12].capacity * 320);
+    assert_true(cache_is_valid(t));
+}
+
 static void test_budget_of_the_thread(void **state)
 {
     (void)state;
     struct tcache *t = new_cache();
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        magazine_open(t, bin);
     const uint64_t budget = t->entitled_bytes + 40000;
     store_relaxed(&policy_live.thread_cache_bytes, budget);
     for (unsigned round = 0; round < 12; round++) {
@@ -101,14 +116,27 @@ static void test_budget_of_the_thread(void **state)
     assert_true(t->entitled_bytes > budget - 40000); /* something did grow */
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         assert_false(magazine_grow(t, bin));
-    /* The first arrays are there whatever the budget says. */
+}
+
+/* A small budget makes small first arrays, so that there is something left to earn. */
+static void test_small_budgets(void **state)
+{
+    (void)state;
+    struct tcache *rich = new_cache();
+    store_relaxed(&policy_live.thread_cache_bytes, 262144);
+    struct tcache *tight = new_cache();
     store_relaxed(&policy_live.thread_cache_bytes, 16384);
-    struct tcache *poor = new_cache();
-    assert_true(cache_is_valid(poor));
+    struct tcache *least = new_cache();
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
-        assert_true(poor->bins[bin].capacity > 0);
-        assert_false(magazine_grow(poor, bin));
+        assert_in_range(least->bins[bin].capacity, 1, tight->bins[bin].capacity);
+        assert_in_range(tight->bins[bin].capacity, 1, rich->bins[bin].capacity);
+        assert_true(tight->bins[bin].capacity * bin_info(bin)->block_bytes <= 65536);
     }
+    assert_true(magazine_grow(least, 1)); /* a program of few sizes may grow even then */
+    store_relaxed(&policy_live.thread_cache_bytes, 262144);
+    for (unsigned bin = 0; bin < 8; bin++)
+        assert_true(magazine_grow(tight, bin));
+    assert_true(cache_is_valid(tight) && cache_is_valid(least));
 }
 
 static void test_outgrown_arrays_are_used_again(void **state)
@@ -141,7 +169,9 @@ int main(void)
         cmocka_unit_test_setup(test_growth_doubles_up_to_the_ceiling, reset_policy),
         cmocka_unit_test_setup(test_ceilings, reset_policy),
         cmocka_unit_test_setup(test_lowered_ceiling_stops_growth, reset_policy),
+        cmocka_unit_test_setup(test_bins_count_from_their_first_use, reset_policy),
         cmocka_unit_test_setup(test_budget_of_the_thread, reset_policy),
+        cmocka_unit_test_setup(test_small_budgets, reset_policy),
         cmocka_unit_test_setup(test_outgrown_arrays_are_used_again, reset_policy),
     };
     return cmocka_run_group_tests_name("magazine", tests, NULL, NULL);

@@ -321,6 +321,8 @@ static void test_misuse_is_fatal(void **state)
     assert_aborts(free_again, block, "double free", block);
     assert_aborts(free_later, block, "double free", block);
     assert_aborts(free_interior, block + 16, "free of a pointer into the middle of a block", block + 16);
+    assert_aborts(size_it, block + 16, "size of a pointer into the middle of a block", block + 16);
+    assert_aborts(resize_it, block + 16, "realloc of a pointer into the middle of a block", block + 16);
     assert_aborts(size_it, &not_ours, "size of a pointer that malloc did not return", &not_ours);
     assert_aborts(resize_it, &not_ours, "realloc of a pointer that malloc did not return", &not_ours);
     assert_aborts(free_it, &not_ours, "free of a pointer that malloc did not return, or double free of a huge block",
