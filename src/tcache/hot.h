@@ -29,8 +29,7 @@ _Static_assert(sizeof(struct magazine) == BIN_STRIDE_BYTES, "map words hold maga
 struct hot {
     uintptr_t window_base;
     uint64_t limit; /* the window's limit when last looked up; may lag behind */
-    uint32_t tag;   /* heap id << MAP_OWNER_SHIFT */
-    uint32_t reserved;
+    uint64_t tag;   /* heap id << MAP_OWNER_SHIFT. As wide as the offset it leads to, which spares a conversion */
     struct magazine bins[BIN_COUNT];
 };
 
@@ -62,10 +61,18 @@ FAST struct hot *hot_self(const struct hot_static *anchor)
     return (struct hot *)(uintptr_t)(self + offsetof(struct hot_static, empty));
 }
 
+FAST struct magazine *hot_magazine_at(const struct hot *hot, size_t offset)
+{
+    return (struct magazine *)((char *)hot->bins + offset);
+}
+
 FAST struct magazine *hot_magazine(const struct hot_static *anchor, size_t offset)
 {
-    return (struct magazine *)((char *)hot_self(anchor)->bins + offset);
+    return hot_magazine_at(hot_self(anchor), offset);
 }
+
+/* The compiler is to repeat an addressing mode rather than to spend an instruction on keeping the address. */
+#define HOT_FORGET(offset) __asm__("" : "+r"(offset))
 
 FAST void *hot_pop(struct magazine *m)
 {
@@ -86,9 +93,14 @@ FAST void *hot_malloc(size_t bytes, hot_malloc_slow_fn slow)
         size_t offset = anchor->tiny_offset[(bytes + 15) / 16];
         /* Table first: the anchor's register is free for the hot block then (GCC 12: two instructions less). */
         __asm__("" : "+r"(offset), "+r"(anchor));
-        void *block = hot_pop(hot_magazine(anchor, offset));
-        if (LIKELY(block != NULL))
+        const struct hot *hot = hot_self(anchor);
+        void **top = load_relaxed(&hot_magazine_at(hot, offset)->top);
+        void *block = *top;
+        if (LIKELY(block != NULL)) {
+            HOT_FORGET(offset);
+            store_relaxed(&hot_magazine_at(hot, offset)->top, top - 1);
             return block;
+        }
     }
     return slow(bytes);
 }
@@ -104,17 +116,18 @@ FAST void hot_free(void *block, hot_free_slow_fn slow)
     if (UNLIKELY(slab >= hot->limit))
         goto out;
     /* relaxed: for a block of ours the word was written by this thread, or before it adopted the heap */
-    uint32_t offset = load_relaxed((uint32_t *)base + slab) ^ hot->tag;
+    size_t offset = load_relaxed((uint32_t *)base + slab) ^ hot->tag;
     if (UNLIKELY(offset >= BIN_COUNT * BIN_STRIDE_BYTES))
         goto out;
-    struct magazine *m = (struct magazine *)((char *)hot->bins + offset);
-    void **top = load_relaxed(&m->top);
+    void **top = load_relaxed(&hot_magazine_at(hot, offset)->top);
     if (UNLIKELY(*top == block)) /* freed twice in a row */
         goto out;
-    if (UNLIKELY(top >= m->end))
+    HOT_FORGET(offset);
+    if (UNLIKELY(top >= hot_magazine_at(hot, offset)->end))
         goto out;
+    HOT_FORGET(offset);
     top[1] = block;
-    store_relaxed(&m->top, top + 1);
+    store_relaxed(&hot_magazine_at(hot, offset)->top, top + 1);
     return;
 out:
     slow(block);
