@@ -29,8 +29,8 @@
 #endif
 
 /* A fresh block that nothing else points to, of the size in the given argument (or the product of two). */
-#define HAKMEM_FRESH(...) HAKMEM_ATTR(malloc, warn_unused_result, alloc_size(__VA_ARGS__))
-#define HAKMEM_RESIZED(...) HAKMEM_ATTR(warn_unused_result, alloc_size(__VA_ARGS__))
+#define HAKMEM_FRESH(...) HAKMEM_ATTR(__malloc__, __warn_unused_result__, __alloc_size__(__VA_ARGS__))
+#define HAKMEM_RESIZED(...) HAKMEM_ATTR(__warn_unused_result__, __alloc_size__(__VA_ARGS__))
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,10 +44,10 @@ void *hakmem_calloc(size_t count, size_t size) HAKMEM_NOTHROW HAKMEM_FRESH(1, 2)
 void *hakmem_realloc(void *block, size_t bytes) HAKMEM_NOTHROW HAKMEM_RESIZED(2);
 void hakmem_free(void *block) HAKMEM_NOTHROW;
 /* C11, any size, as in glibc: it need not be a multiple of the alignment. */
-void *hakmem_aligned_alloc(size_t alignment, size_t bytes) HAKMEM_NOTHROW HAKMEM_FRESH(2) HAKMEM_ATTR(alloc_align(1));
+void *hakmem_aligned_alloc(size_t alignment, size_t bytes) HAKMEM_NOTHROW HAKMEM_FRESH(2) HAKMEM_ATTR(__alloc_align__(1));
 /* alignment: a power of two and a multiple of sizeof(void *). Returns 0, EINVAL or ENOMEM; errno is not touched, and
  * *block only by success. */
-int hakmem_posix_memalign(void **block, size_t alignment, size_t bytes) HAKMEM_NOTHROW HAKMEM_ATTR(warn_unused_result);
+int hakmem_posix_memalign(void **block, size_t alignment, size_t bytes) HAKMEM_NOTHROW HAKMEM_ATTR(__warn_unused_result__);
 /* C23. The size, and the alignment, are those the block was asked for with. */
 void hakmem_free_sized(void *block, size_t bytes) HAKMEM_NOTHROW;
 void hakmem_free_aligned_sized(void *block, size_t alignment, size_t bytes) HAKMEM_NOTHROW;
@@ -68,7 +68,7 @@ size_t hakmem_malloc_usable_size(void *block) HAKMEM_NOTHROW;
 void *hakmem_reallocarray(void *block, size_t count, size_t size) HAKMEM_NOTHROW HAKMEM_RESIZED(2, 3);
 /* NetBSD: block_address is the address of the pointer, which is replaced. Returns 0, ENOMEM, or EOVERFLOW for a product
  * that overflows; errno is not touched. A product of 0 frees the block and makes the pointer NULL. */
-int hakmem_reallocarr(void *block_address, size_t count, size_t size) HAKMEM_NOTHROW HAKMEM_ATTR(warn_unused_result);
+int hakmem_reallocarr(void *block_address, size_t count, size_t size) HAKMEM_NOTHROW HAKMEM_ATTR(__warn_unused_result__);
 /* FreeBSD: realloc that frees the old block when it fails. */
 void *hakmem_reallocf(void *block, size_t bytes) HAKMEM_NOTHROW HAKMEM_RESIZED(2);
 /* macOS: as malloc_usable_size, but 0 for an address at which no block of HAKMEM's begins. */

@@ -298,6 +298,30 @@ static void flush_all(void *argument)
     heap_flush(m->heap, BIN_2048, m->block, m->count);
 }
 
+/* The whole slab, in the order in which it was taken, and then one of its blocks again: its slab is somebody else's by
+ * then. The bin has another slab, so the emptied one retires. */
+static void flush_a_slab_and_one(void *argument)
+{
+    struct misuse *m = argument;
+    void *more[65];
+    take_blocks(m->heap, BIN_2048, more, 64 - 4);
+    memmove(more + 4, more, 60 * sizeof more[0]);
+    memcpy(more, blocks, 4 * sizeof more[0]);
+    heap_flush(m->heap, BIN_2048, more + 32, 1);
+    more[32] = more[31];
+    heap_flush(m->heap, BIN_2048, more, 33);
+}
+
+static void deliver_late(void *argument)
+{
+    struct misuse *m = argument;
+    const uint32_t slab = slab_of(blocks[0], BIN_2048);
+    heap_flush(m->heap, BIN_2048, blocks, 4);
+    age(m->heap, true);
+    remote_deliver(slab, bin_info(BIN_2048), 0, 1); /* by a thread that looked at the map before */
+    take_blocks(m->heap, BIN_2048, blocks, 1);
+}
+
 static void deliver_twice(void *argument)
 {
     struct misuse *m = argument;
@@ -325,6 +349,9 @@ static void test_misuse_is_fatal(void **state)
     assert_aborts(flush_all, &m, "double free", blocks[1]);
     m.block[2] = (char *)blocks[3] + 16;
     assert_aborts(flush_all, &m, "free of a pointer into the middle of a block", m.block[2]);
+    const void *last = (char *)window_slab_address(slab_of(blocks[0], BIN_2048)) + 31 * 2048;
+    assert_aborts(flush_a_slab_and_one, &m, "double free", last);
+    assert_aborts(deliver_late, &m, "double free, in the slab at", window_slab_address(slab_of(blocks[0], BIN_2048)));
     assert_aborts(deliver_twice, &m, "double free", blocks[1]);
     assert_aborts(deliver_then_flush, &m, "double free", blocks[1]);
     flush(m.heap, BIN_2048, blocks, 4);

@@ -182,24 +182,22 @@ static void test_ceilings_are_obeyed(void **state)
     }
 }
 
-/* A checked mode lowers the limit: every free takes the slow path, and nothing else changes. */
+/* Checked: a refill brings the one block that is asked for, and nothing is cached. */
 static void test_checked_mode(void **state)
 {
     (void)state;
-    struct tcache *t = new_cache();
-    struct magazine *m = &t->hot.bins[2];
-    m->end = t->bins[2].array;
-    for (unsigned i = 0; i < 50; i++)
-        held[i] = cache_take(t, 2);
-    while ((held[50] = hot_pop(m)) != NULL)
-        t->heap.bins[2].outstanding--;
+    static struct tcache checked;
+    assert_true(tcache_init(&checked));
+    checked.checked = true;
     for (unsigned i = 0; i < 50; i++) {
-        m->end = t->bins[2].array;
-        cache_give(t, 2, held[i]);
-        assert_int_equal(magazine_count(t, 2), 1);
+        held[i] = tcache_refill(&checked, 2);
+        assert_non_null(held[i]);
+        assert_int_equal(magazine_count(&checked, 2), 0);
+        assert_int_equal(checked.heap.bins[2].outstanding, i + 1);
     }
-    tcache_flush_bin(t, 2);
-    assert_int_equal(t->heap.bins[2].outstanding, 0);
+    assert_int_equal(checked.bins[2].capacity, 16);
+    heap_flush(&checked.heap, 2, held, 50);
+    give_back_and_check(&checked);
 }
 
 static void refill_without_memory(void *argument)

@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include "base/fmt.h"
 #include "caches.h"
 #include "large/huge.h"
 #include "large/large.h"
@@ -351,6 +352,72 @@ static void test_remote_misuse_is_fatal(void **state)
     give(block);
 }
 
+/* ---- HAKMEM_DEBUG_LEVEL=1 ---- */
+
+static void free_far_apart(void *unused)
+{
+    (void)unused;
+    char *block = take(100);
+    void *between = take(100);
+    give(block);
+    give(between);
+    REQUIRE(tcache_self()->heap.bins[6].outstanding == 0); /* at once: nothing waits in a magazine */
+    between = take(2000);
+    fmt_message("now %p", (void *)block);
+    give(block);
+}
+
+static void free_interior_checked(void *unused)
+{
+    (void)unused;
+    char *block = take(100);
+    fmt_message("now %p", (void *)(block + 16));
+    give(block + 16);
+}
+
+/* In a child, as if the variable were set: the thread starts anew with a checked cache. */
+static void in_checked_cache(void *body)
+{
+    static struct tcache checked;
+    tcache_leave();
+    REQUIRE(tcache_init(&checked));
+    checked.checked = true;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        checked.hot.bins[bin].end = checked.bins[bin].array;
+    tcache_enter(&checked);
+    void *blocks[300];
+    for (unsigned i = 0; i < 300; i++)
+        memset(blocks[i] = take(i * 20 + 1), 1, i * 20 + 1);
+    for (unsigned i = 0; i < 300; i++)
+        give(blocks[i]);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        REQUIRE(checked.heap.bins[bin].outstanding == 0 && magazine_count(&checked, bin) == 0);
+    if (body != NULL)
+        ((void (*)(void *))body)(NULL);
+}
+
+static void assert_checked_abort(void (*body)(void *), const char *message)
+{
+    const struct abort_case c = {in_checked_cache, (void *)body};
+    static struct captured result;
+    capture_child(&result, abort_case_run, &c);
+    unsigned long expected = 0, found = 1;
+    char format[128];
+    snprintf(format, sizeof format, "hakmem: now 0x%%lx\nhakmem: %s: 0x%%lx\n", message);
+    assert_int_equal(sscanf(result.text, format, &expected, &found), 2);
+    assert_int_equal(found, expected);
+    assert_true(WIFSIGNALED(result.status));
+    assert_int_equal(WTERMSIG(result.status), SIGABRT);
+}
+
+static void test_checked(void **state)
+{
+    (void)state;
+    assert_child_passes(in_checked_cache, NULL);
+    assert_checked_abort(free_far_apart, "double free");
+    assert_checked_abort(free_interior_checked, "free of a pointer into the middle of a block");
+}
+
 /* ---- many sizes, several threads, contents checked ---- */
 
 #define THREADS 4u
@@ -414,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_memory_is_out),
         cmocka_unit_test(test_misuse_is_fatal),
         cmocka_unit_test(test_remote_misuse_is_fatal),
+        cmocka_unit_test(test_checked),
         cmocka_unit_test(test_blocks_wander),
     };
     return cmocka_run_group_tests_name("tcache", tests, start, NULL);
