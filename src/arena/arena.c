@@ -28,6 +28,14 @@ void arena_release_in(uint32_t superslab, uint32_t slabs)
         arena_note_vacant(superslab);
 }
 
+void arena_recover_after_fork(void)
+{
+    uint32_t end = window.base == 0 ? 0 : load_acquire(&arena.next);
+    for (uint32_t i = window.first_superslab; i < end; i++)
+        if (load_relaxed(&superslab_table[i].free_mask) != 0)
+            arena_note_vacant(i);
+}
+
 static uint32_t claim_in(uint32_t superslab, uint32_t slabs, uint32_t alignment, bool *zeroed)
 {
     int first = superslab_claim(&superslab_table[superslab], slabs, alignment, zeroed);

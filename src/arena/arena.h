@@ -39,6 +39,9 @@ struct arena_totals {
 };
 void arena_read_totals(struct arena_totals *totals);
 
+/* In a forked child: a thread that is gone may have released slabs without having come to say so. */
+void arena_recover_after_fork(void);
+
 struct lock *arena_lock(void);
 
 #endif

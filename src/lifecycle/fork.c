@@ -110,6 +110,7 @@ SLOW void upcall_fork_recover_now(void)
     if (load_relaxed(&upcall_fork_pending) != 0) {
         recover_heaps(survivor == NULL ? NULL : &survivor->heap);
         recover_slabs();
+        arena_recover_after_fork();
         store_release(&upcall_fork_pending, 0);
     }
     lock_release(lifecycle_lock());

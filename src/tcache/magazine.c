@@ -56,17 +56,17 @@ void magazine_open(struct tcache *t, unsigned bin)
 
 bool magazine_pack_all(struct tcache *t)
 {
+    uint32_t capacities[BIN_COUNT]; /* read once: policy words may change between two looks */
     size_t entries = 0;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        entries += first_capacity(bin) + ARRAY_SLACK;
+        entries += (capacities[bin] = first_capacity(bin)) + ARRAY_SLACK;
     void **piece = meta_alloc(entries * sizeof(void *));
     if (piece == NULL)
         return false;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
-        uint32_t capacity = first_capacity(bin);
-        install(t, bin, piece, capacity, 0);
+        install(t, bin, piece, capacities[bin], 0);
         t->bins[bin].packed = true;
-        piece += capacity + ARRAY_SLACK;
+        piece += capacities[bin] + ARRAY_SLACK;
     }
     return true;
 }

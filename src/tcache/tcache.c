@@ -183,6 +183,7 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
     if (UNLIKELY(t->checked)) {
+        tcache_note_slow(t);
         heap_flush(&t->heap, bin, &block, 1);
         return;
     }

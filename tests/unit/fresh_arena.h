@@ -1,5 +1,5 @@
-/* A window and an arena of a test's own: as after the start of the process, with nothing mapped for blocks yet. What the
- * last ones had mapped stays behind. For tests in which no heap and no cache is in use. */
+/* A window and an arena of a test's own: as after the start of the process, with nothing mapped for blocks yet. What
+ * the last ones had mapped stays behind. For tests in which no heap and no cache is in use. */
 #ifndef HAKMEM_TESTS_FRESH_ARENA_H
 #define HAKMEM_TESTS_FRESH_ARENA_H
 

@@ -1,5 +1,5 @@
-/* Heaps without threads: a test drives them by hand, out of the process's own window. Their ids are never given back, so
- * each is used once. None of them lies in a tcache: no statistics, no recovery after fork. */
+/* Heaps without threads: a test drives them by hand, out of the process's own window. Their ids are never given back,
+ * so each is used once. None of them lies in a tcache: no statistics, no recovery after fork. */
 #ifndef HAKMEM_TESTS_HEAPS_H
 #define HAKMEM_TESTS_HEAPS_H
 

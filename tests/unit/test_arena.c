@@ -188,7 +188,8 @@ static void test_extend_is_all_or_nothing(void **state)
     const struct arena_totals before = totals_now();
     assert_false(arena_extend(a, 20, 65, &zeroed)); /* c is in the way */
     const struct arena_totals after = totals_now();
-    assert_int_equal(after.free_clean_bytes + after.free_dirty_bytes, before.free_clean_bytes + before.free_dirty_bytes);
+    assert_int_equal(after.free_clean_bytes + after.free_dirty_bytes,
+                     before.free_clean_bytes + before.free_dirty_bytes);
     assert_int_equal(take(32), b);
     assert_int_equal(take(12), a + 20);
 }

@@ -422,7 +422,7 @@ static void test_fork_before_recovery(void **state)
 /* ---- at any instant ---- */
 
 #define CHURNERS 3u
-#define FORKS 25u
+#define FORKS 12u
 
 static uint32_t churners_stop;
 static void *wandering[32]; /* atomic */

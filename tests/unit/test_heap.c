@@ -246,8 +246,8 @@ static void test_wholly_freed_remotely(void **state)
     assert_int_equal(h->slabs_attached, h->slabs_retired);
 }
 
-/* A producer that was held up between taking the token and pushing: its bits have been collected, its slab is empty, but
- * must neither retire nor be stolen until the push has come. */
+/* A producer that was held up between taking the token and pushing: its bits have been collected, its slab is empty,
+ * but must neither retire nor be stolen until the push has come. */
 static void test_token_out_keeps_an_empty_slab(void **state)
 {
     (void)state;
