@@ -153,7 +153,9 @@ static void daemon_and_end(const void *unused)
     stats_start();
     if (fork() != 0)
         return;
-    close(STDERR_FILENO); /* the last way to the pipe: the test below goes on although this process stays */
+    /* The last ways to the pipes: the test below, and whoever waits for its output, goes on although this process stays. */
+    close(STDERR_FILENO);
+    close(STDOUT_FILENO);
     sleep(20);
     _exit(0);
 }
