@@ -6,12 +6,7 @@
 
 #include "base/check.h"
 
-/* The address of this thread-local names the thread; it is the same in a forked child. In debug builds its value
- * counts the locks held of each rank, RANK_BITS a rank. */
-enum { RANK_BITS = 3 };
-_Static_assert(RANK_BITS * LOCK_RANK_COUNT <= 32, "a count for every rank");
-
-THREAD_LOCAL uint32_t lock_ranks_held;
+THREAD_LOCAL_DEFINE uint32_t lock_ranks_held;
 
 /* The thread between lock_fork_begin and lock_fork_end, by the address of its lock_ranks_held; NULL: none.
  * Atomic relaxed: only its own thread compares equal, and that thread wrote it. */
@@ -62,18 +57,12 @@ void lock_open_all(void)
 }
 
 #ifdef HAKMEM_DEBUG_CHECKS
-void lock_note_acquired(const struct lock *l, bool tried)
+void lock_check_order(const struct lock *l)
 {
     /* Between fork handlers the locks held are open; a thread that attaches there takes a new heap's. */
-    if (!tried && load_relaxed(&lock_forking_thread) != &lock_ranks_held &&
+    if (load_relaxed(&lock_forking_thread) != &lock_ranks_held &&
         load_relaxed(&lock_aborting_thread) != &lock_ranks_held)
-        CHECK((lock_ranks_held >> (l->rank * RANK_BITS)) == 0, "internal error: locks taken out of order", l);
-    lock_ranks_held += 1u << (l->rank * RANK_BITS);
-}
-
-void lock_note_released(const struct lock *l)
-{
-    lock_ranks_held -= 1u << (l->rank * RANK_BITS);
+        CHECK((lock_ranks_held >> (l->rank * LOCK_RANK_BITS)) == 0, "internal error: locks taken out of order", l);
 }
 #endif
 
@@ -82,7 +71,7 @@ void lock_fork_take(struct lock *l)
     uint32_t expected = 0;
     if (!cas_strong_acquire(&l->word, &expected, 1))
         lock_acquire_contended(l);
-    lock_note_acquired(l, true); /* two locks of rank LOCK_HEAP are taken here: its own, and the stray heap's */
+    lock_note_acquired(l); /* no check of order: two of rank LOCK_HEAP are taken, the thread's own and the stray heap's */
     store_relaxed(&l->forking, 1);
 }
 

@@ -40,13 +40,22 @@ extern uint32_t lock_aborting;
  * lock is open for this thread, and it unlocks none. */
 void lock_open_all(void);
 
+/* The locks this thread holds, counted by rank, LOCK_RANK_BITS a rank. Its address names the thread, and is the same in a
+ * forked child. */
+THREAD_LOCAL_EXTERN uint32_t lock_ranks_held;
+enum { LOCK_RANK_BITS = 3 };
+_Static_assert(LOCK_RANK_BITS * LOCK_RANK_COUNT <= 32, "a count for every rank");
+
 #ifdef HAKMEM_DEBUG_CHECKS
-void lock_note_acquired(const struct lock *l, bool tried);
-void lock_note_released(const struct lock *l);
+void lock_check_order(const struct lock *l);
 #else
-#define lock_note_acquired(l, tried) ((void)0)
-#define lock_note_released(l) ((void)0)
+#define lock_check_order(l) ((void)0)
 #endif
+
+FAST void lock_note_acquired(const struct lock *l)
+{
+    lock_ranks_held += 1u << (l->rank * LOCK_RANK_BITS);
+}
 
 FAST void lock_init(struct lock *l, enum lock_rank rank)
 {
@@ -63,7 +72,8 @@ FAST void lock_acquire(struct lock *l)
             return;
         lock_acquire_contended(l);
     }
-    lock_note_acquired(l, false);
+    lock_check_order(l);
+    lock_note_acquired(l);
 }
 
 FAST bool lock_try(struct lock *l)
@@ -71,7 +81,7 @@ FAST bool lock_try(struct lock *l)
     uint32_t expected = 0;
     if (!cas_strong_acquire(&l->word, &expected, 1))
         return lock_is_open(l);
-    lock_note_acquired(l, true);
+    lock_note_acquired(l);
     return true;
 }
 
@@ -79,7 +89,7 @@ FAST void lock_release(struct lock *l)
 {
     if (UNLIKELY(load_relaxed(&l->forking) | load_relaxed(&lock_aborting)) && lock_is_open(l))
         return;
-    lock_note_released(l);
+    lock_ranks_held -= 1u << (l->rank * LOCK_RANK_BITS);
     if (UNLIKELY(exchange_release(&l->word, 0) == 2))
         lock_release_contended(l);
 }

@@ -11,6 +11,9 @@ typedef void (*tick_fn)(uint64_t now_ms);
 
 /* Not thread-safe: at start only. */
 void tick_register(tick_fn fn);
+/* Work that may take long or leave the library (writing a report): called after the lock is released, so it guards
+ * itself against two threads at once. */
+void tick_register_unlocked(tick_fn fn);
 /* Runs every registered function if a period has passed and no other thread is at it. Takes no other lock; the
  * caller holds none. now_ms: the coarse monotonic clock in milliseconds. */
 SLOW void tick_run(uint64_t now_ms);

@@ -15,6 +15,7 @@ uint32_t upcall_fork_pending;
 /* Whose heap lock fork_prepare took; NULL: none. Read by the handlers of the same thread; guarded by the locks that
  * prepare takes. */
 static struct tcache *forking_tcache;
+static bool fork_without_locks; /* likewise */
 /* In a child: the cache of the thread that forked, NULL if it has none. Not the one above: another library's fork
  * handler may have given the thread its first cache after prepare, and the child may fork again before it recovers.
  * Written by fork_in_child while the child has one thread. */
@@ -22,6 +23,11 @@ static struct tcache *survivor;
 
 static void fork_prepare(void)
 {
+    /* A signal handler that interrupted malloc forks: what this thread holds, it holds in the child as well, and goes on
+     * with when the handler returns. It cannot wait for itself; with one thread there is nobody else to wait for. */
+    fork_without_locks = lock_ranks_held != 0;
+    if (fork_without_locks)
+        return;
     lock_fork_take(lifecycle_lock());
     lock_fork_take(tick_lock());
     lock_fork_take(parked_lock());
@@ -38,6 +44,8 @@ static void fork_prepare(void)
 
 static void give_back(void)
 {
+    if (fork_without_locks)
+        return;
     lock_fork_end();
     lock_fork_give(meta_lock());
     lock_fork_give(heap_table_lock());

@@ -43,7 +43,7 @@ static void start_layers(void)
     tick_register(decay_tick);
     tick_register(orphans_tick);
     if (config->stats_enable && config->stats_interval_sec != 0)
-        tick_register(stats_tick);
+        tick_register_unlocked(stats_tick);
     thread_note_first();
     thread_make_key();
 }

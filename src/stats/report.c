@@ -7,16 +7,19 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/fmt.h"
+#include "base/lock.h"
 #include "config/config.h"
 #include "os/os.h"
 
 enum {
     OUTPUT_BYTES = 2048,
     SPARE_FD_MIN = 100, /* out of the way of programs that count on low numbers */
+    KERNEL_SIGSET_BYTES = 8, /* the kernel's set, not libc's */
 };
 
 enum unit { UNIT_BYTES, UNIT_COUNT };
@@ -144,7 +147,7 @@ static void sigpipe_release(const struct sigpipe_guard *guard)
     sigemptyset(&pipe_only);
     sigaddset(&pipe_only, SIGPIPE);
     if (!guard->was_pending)
-        sigtimedwait(&pipe_only, NULL, &at_once);
+        syscall(SYS_rt_sigtimedwait, &pipe_only, NULL, &at_once, KERNEL_SIGSET_BYTES); /* libc's is a cancellation point */
     pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
     errno = saved_errno;
 }
@@ -186,7 +189,7 @@ static bool spare_is_ours(void)
 static void spare_give_up(void)
 {
     if (spare_is_ours())
-        close(spare.fd);
+        syscall(SYS_close, spare.fd); /* libc's is a cancellation point */
     spare.fd = -1;
 }
 
@@ -204,6 +207,10 @@ void stats_start(void)
 
 void stats_at_exit(void)
 {
+    if (lock_ranks_held != 0) {
+        fmt_message("no statistics: exit was called by a signal handler that interrupted malloc");
+        return;
+    }
     if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
         report_text(STDERR_FILENO, "at exit");
     else if (spare_is_ours())
@@ -212,12 +219,12 @@ void stats_at_exit(void)
 
 void stats_tick(uint64_t now_ms)
 {
-    static uint64_t printed_ms; /* under the tick lock; 0: not yet begun */
+    /* Atomic: no lock is held here, because writing may take as long as the reader of stderr likes. 0: not yet begun. */
+    static uint64_t due_ms;
     const uint64_t interval_ms = (uint64_t)config_get()->stats_interval_sec * 1000u;
-    if (printed_ms == 0)
-        printed_ms = now_ms;
-    if (interval_ms == 0 || now_ms - printed_ms < interval_ms)
+    uint64_t due = load_relaxed(&due_ms);
+    if (interval_ms == 0 || (due != 0 && (int64_t)(now_ms - due) < 0))
         return;
-    printed_ms = now_ms;
-    report_text(STDERR_FILENO, "while it runs");
+    if (cas_strong_acquire(&due_ms, &due, now_ms + interval_ms) && due != 0)
+        report_text(STDERR_FILENO, "while it runs");
 }

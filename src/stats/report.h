@@ -9,7 +9,7 @@ void stats_start(void);
 /* HAKMEM_STATS_ENABLE=1: the summary, to stderr, when the process ends. */
 void stats_at_exit(void);
 /* HAKMEM_STATS_INTERVAL_SEC: the summary, to stderr, when so much time has passed since the last one, or since the
- * first tick. Registered with base/tick.h; runs under its lock. now_ms: the coarse monotonic clock. */
+ * first tick. Registered with base/tick.h as unlocked work. now_ms: the coarse monotonic clock. */
 void stats_tick(uint64_t now_ms);
 
 #endif

@@ -41,8 +41,7 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
     b->capacity = capacity;
     array[0] = NULL;
     store_relaxed(&t->hot.bins[bin].top, array + count);
-    /* Checked: full from the start, so that every free takes the slow path. */
-    t->hot.bins[bin].end = t->checked ? array : array + capacity;
+    t->hot.bins[bin].end = array + capacity;
 }
 
 void magazine_open(struct tcache *t, unsigned bin)
@@ -51,7 +50,13 @@ void magazine_open(struct tcache *t, unsigned bin)
     if (LIKELY(b->opened))
         return;
     b->opened = true;
-    t->entitled_bytes += (uint64_t)b->capacity * bin_info(bin)->block_bytes;
+    uint32_t block_bytes = bin_info(bin)->block_bytes;
+    uint64_t budget = load_relaxed(&policy_live.thread_cache_bytes);
+    uint64_t room = t->checked || budget < t->entitled_bytes ? 0 : (budget - t->entitled_bytes) / block_bytes;
+    if (b->capacity > room)
+        b->capacity = (uint32_t)room;
+    t->entitled_bytes += (uint64_t)b->capacity * block_bytes;
+    t->hot.bins[bin].end = b->array + b->capacity;
 }
 
 bool magazine_pack_all(struct tcache *t)
@@ -65,6 +70,7 @@ bool magazine_pack_all(struct tcache *t)
         return false;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
         install(t, bin, piece, capacities[bin], 0);
+        t->hot.bins[bin].end = piece; /* closed: the first free comes by magazine_open */
         t->bins[bin].packed = true;
         piece += capacities[bin] + ARRAY_SLACK;
     }

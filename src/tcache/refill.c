@@ -21,9 +21,9 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     uint32_t block_bytes = bin_info(bin)->block_bytes;
-    if (UNLIKELY(t->checked))
-        return 1;
     magazine_open(t, bin);
+    if (UNLIKELY(b->capacity == 0))
+        return 1; /* no room in the budget, or checked: block by block */
     if (b->overflowed) {
         b->overflowed = false;
         magazine_grow(t, bin);
@@ -83,15 +83,29 @@ static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
     store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
 }
 
-void tcache_flush_half(struct tcache *t, unsigned bin)
+static void flush_half(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
-    tcache_note_slow(t);
-    magazine_open(t, bin);
     b->streak = 0;
     b->overflowed = true;
     uint32_t have = magazine_count(t, bin);
     flush_oldest(t, bin, have - have / 2);
+}
+
+void tcache_free_full(struct tcache *t, unsigned bin, void *block)
+{
+    struct magazine *m = &t->hot.bins[bin];
+    tcache_note_slow(t);
+    magazine_open(t, bin);
+    if (UNLIKELY(t->bins[bin].capacity == 0)) {
+        heap_flush(&t->heap, bin, &block, 1);
+        return;
+    }
+    if (load_relaxed(&m->top) >= m->end)
+        flush_half(t, bin);
+    void **top = load_relaxed(&m->top);
+    top[1] = block;
+    store_relaxed(&m->top, top + 1);
 }
 
 void tcache_flush_bin(struct tcache *t, unsigned bin)

@@ -182,14 +182,11 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     t->hot.limit = load_acquire(&window.limit);
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
-    if (UNLIKELY(t->checked)) {
-        tcache_note_slow(t);
-        heap_flush(&t->heap, bin, &block, 1);
+    void **top = load_relaxed(&m->top);
+    if (UNLIKELY(top >= m->end)) {
+        tcache_free_full(t, bin, block);
         return;
     }
-    if (load_relaxed(&m->top) >= m->end)
-        tcache_flush_half(t, bin);
-    void **top = load_relaxed(&m->top);
     top[1] = block;
     store_relaxed(&m->top, top + 1);
 }

@@ -11,14 +11,15 @@ struct tcache *tcache_self_or_attach(void);
 
 /* A block of a bin whose magazine is empty. NULL: memory is out. */
 void *tcache_refill(struct tcache *t, unsigned bin);
-/* Makes room in a full magazine: gives its oldest half back to the slabs. */
-void tcache_flush_half(struct tcache *t, unsigned bin);
+/* Frees a block of this heap whose magazine is full: gives the oldest half back to the slabs first. */
+void tcache_free_full(struct tcache *t, unsigned bin, void *block);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 
 /* Arrays. Growth obeys the ceilings and the thread's budget; false: it may not, or memory is out. */
 bool magazine_pack_all(struct tcache *t);
-/* A bin counts against the budget from its first refill or flush on. */
+/* A bin counts against the budget from its first refill or flush on. Where the budget has no room for its first array,
+ * its capacity is what fits, or 0: then every block goes to and from the slabs one by one. */
 void magazine_open(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
 uint32_t magazine_ceiling(unsigned bin);

@@ -41,8 +41,10 @@ static inline void *cache_take(struct tcache *t, unsigned bin)
 static inline void cache_give(struct tcache *t, unsigned bin, void *block)
 {
     struct magazine *m = &t->hot.bins[bin];
-    if (m->top >= m->end)
-        tcache_flush_half(t, bin);
+    if (m->top >= m->end) {
+        tcache_free_full(t, bin, block);
+        return;
+    }
     m->top[1] = block;
     store_relaxed(&m->top, m->top + 1);
 }
@@ -62,7 +64,8 @@ static inline bool cache_is_valid(const struct tcache *t)
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
         const struct tcache_bin *b = &t->bins[bin];
         const struct magazine *m = &t->hot.bins[bin];
-        if (b->array[0] != NULL || m->end != b->array + b->capacity || m->top < b->array || m->top > m->end)
+        /* Until it is opened a magazine is full, so that its first free is seen. */
+        if (b->array[0] != NULL || m->end != b->array + (b->opened ? b->capacity : 0) || m->top < b->array || m->top > m->end)
             return false;
         for (unsigned i = 1; i <= magazine_count(t, bin); i++)
             if (b->array[i] == NULL)

@@ -195,7 +195,7 @@ static void test_checked_mode(void **state)
         assert_int_equal(magazine_count(&checked, 2), 0);
         assert_int_equal(checked.heap.bins[2].outstanding, i + 1);
     }
-    assert_int_equal(checked.bins[2].capacity, 16);
+    assert_int_equal(checked.bins[2].capacity, 0);
     heap_flush(&checked.heap, 2, held, 50);
     give_back_and_check(&checked);
 }
