@@ -52,9 +52,18 @@ void lock_check_order(const struct lock *l);
 #define lock_check_order(l) ((void)0)
 #endif
 
-FAST void lock_note_acquired(const struct lock *l)
+/* Counted before the lock is taken and after it is given back: a signal handler in between must see that this thread may
+ * hold it (lifecycle/fork.c). The barrier is the compiler's: the handler runs on the same core. */
+FAST void lock_count_up(const struct lock *l)
 {
     lock_ranks_held += 1u << (l->rank * LOCK_RANK_BITS);
+    __asm__ volatile("" ::: "memory");
+}
+
+FAST void lock_count_down(const struct lock *l)
+{
+    __asm__ volatile("" ::: "memory");
+    lock_ranks_held -= 1u << (l->rank * LOCK_RANK_BITS);
 }
 
 FAST void lock_init(struct lock *l, enum lock_rank rank)
@@ -67,31 +76,33 @@ FAST void lock_init(struct lock *l, enum lock_rank rank)
 FAST void lock_acquire(struct lock *l)
 {
     uint32_t expected = 0;
+    lock_check_order(l);
+    lock_count_up(l);
     if (UNLIKELY(!cas_strong_acquire(&l->word, &expected, 1))) {
         if (lock_is_open(l))
-            return;
-        lock_acquire_contended(l);
+            lock_count_down(l);
+        else
+            lock_acquire_contended(l);
     }
-    lock_check_order(l);
-    lock_note_acquired(l);
 }
 
 FAST bool lock_try(struct lock *l)
 {
     uint32_t expected = 0;
-    if (!cas_strong_acquire(&l->word, &expected, 1))
-        return lock_is_open(l);
-    lock_note_acquired(l);
-    return true;
+    lock_count_up(l);
+    if (LIKELY(cas_strong_acquire(&l->word, &expected, 1)))
+        return true;
+    lock_count_down(l);
+    return lock_is_open(l);
 }
 
 FAST void lock_release(struct lock *l)
 {
     if (UNLIKELY(load_relaxed(&l->forking) | load_relaxed(&lock_aborting)) && lock_is_open(l))
         return;
-    lock_ranks_held -= 1u << (l->rank * LOCK_RANK_BITS);
     if (UNLIKELY(exchange_release(&l->word, 0) == 2))
         lock_release_contended(l);
+    lock_count_down(l);
 }
 
 /* fork: take before (in rank order, then lock_fork_begin), give back after in both processes (lock_fork_end first). */

@@ -9,13 +9,13 @@
 
 static inline void fresh_arena(void)
 {
-    window = (struct window){0};
     __builtin_memset(&arena, 0, sizeof arena);
     lock_init(&arena.lock, LOCK_ARENA);
     /* Another test's leavings in the first SuperSlabs would be foreign here; ThreadSanitizer leaves little room to miss. */
     enum { PROBE_BYTES = 256 << 20 };
     uintptr_t probe;
     do {
+        window = (struct window){0};
         CHECK(window_start(), "a window for the test", NULL);
         probe = window.base + ((uintptr_t)window.first_superslab << SUPERSLAB_SHIFT);
     } while (os_map_at(probe, PROBE_BYTES) != OS_MAP_OK);
