@@ -42,6 +42,7 @@ static void test_dump_lines(void **state)
                               "HAKMEM_STATS_ENABLE=1  # profile adaptive\n"
                               "HAKMEM_STATS_INTERVAL_SEC=60  # profile adaptive\n"
                               "HAKMEM_DEBUG_LEVEL=0  # profile adaptive\n"
+                              "HAKMEM_KEEP_DEEPBIND=0  # default\n"
                               "HAKMEM_STRICT=0  # default\n"
                               "HAKMEM_CONFIG_DUMP=0  # default\n");
     RESOLVE(&result, "HAKMEM_DECAY_MS=bad");
