@@ -15,7 +15,7 @@ uint32_t upcall_fork_pending;
 /* Whose heap lock fork_prepare took; NULL: none. Read by the handlers of the same thread; guarded by the locks that
  * prepare takes. */
 static struct tcache *forking_tcache;
-static bool fork_without_locks; /* likewise */
+THREAD_LOCAL bool fork_without_locks; /* of the handlers of one fork, which run in one thread */
 /* In a child: the cache of the thread that forked, NULL if it has none. Not the one above: another library's fork
  * handler may have given the thread its first cache after prepare, and the child may fork again before it recovers.
  * Written by fork_in_child while the child has one thread. */

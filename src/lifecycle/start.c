@@ -25,10 +25,10 @@ static void decay_tick(uint64_t now_ms)
     arena_decay(now_ms, load_relaxed(&policy_live.decay_ms), load_relaxed(&policy_live.retained_superslabs));
 }
 
-static void orphans_tick(uint64_t now_ms)
+static void heaps_tick(uint64_t now_ms)
 {
     (void)now_ms;
-    heap_age_orphans();
+    heap_age_next();
 }
 
 static void start_layers(void)
@@ -41,7 +41,7 @@ static void start_layers(void)
     arena_start(load_relaxed(&policy_live.prewarm_superslabs));
     heap_register(&stray_heap);
     tick_register(decay_tick);
-    tick_register(orphans_tick);
+    tick_register(heaps_tick);
     if (config->stats_enable && config->stats_interval_sec != 0)
         tick_register_unlocked(stats_tick);
     thread_note_first();

@@ -65,8 +65,9 @@ void heap_age(struct heap *h, bool all);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
 
-/* A step of ageing for heaps that no thread of their own ages: the stray heap and the parked ones, one per call. */
-void heap_age_orphans(void);
+/* A step of ageing for heaps that no thread of their own ages, one heap per call: the stray heap, the parked ones, and
+ * those of threads that have news from others and do not come by. */
+void heap_age_next(void);
 
 /* After fork, in the child, for a surviving slab: see docs/concurrency.md. */
 void heap_rearm_after_fork(struct heap *h, uint32_t slab);

@@ -119,15 +119,19 @@ void heap_reclaim_others(const struct heap *self)
     }
 }
 
-void heap_age_orphans(void)
+void heap_age_next(void)
 {
     uint32_t count = heap_count();
     uint32_t id = fetch_add_relaxed(&age_cursor, 1) % count + 1;
     struct heap *x = heap_by_id(id);
-    if (x == NULL || (x != &stray_heap && load_relaxed(&x->state) != HEAP_PARKED) || !lock_try(&x->lock))
+    if (x == NULL)
         return;
-    if (x == &stray_heap || x->state == HEAP_PARKED)
-        heap_age(x, true);
+    bool has_thread = x != &stray_heap && load_relaxed(&x->state) == HEAP_ATTACHED;
+    /* A thread that sleeps for ever still gets back what others free, and its empty slabs serve others. */
+    if ((has_thread && load_relaxed(&x->remote_stack) == SLAB_NONE) || !lock_try(&x->lock))
+        return;
+    if (x->state != HEAP_RETIRED)
+        heap_age(x, x == &stray_heap || x->state == HEAP_PARKED);
     lock_release(&x->lock);
 }
 

@@ -238,7 +238,7 @@ static void child_with_lost_heap(void *argument)
     tcache_trim_self();
     heap_reclaim_others(&tcache_self()->heap);
     for (uint32_t i = 0; i < heap_count(); i++)
-        heap_age_orphans();
+        heap_age_next();
     work(5, 3000);
     if (!UNDER_THREAD_SANITIZER) { /* new threads do not get it */
         pthread_t threads[4];
@@ -447,7 +447,7 @@ static void child_of_many(void *argument)
         api_free(exchange_acq_rel(&wandering[i], NULL));
     tcache_trim_self();
     for (uint32_t i = 0; i < heap_count(); i++)
-        heap_age_orphans();
+        heap_age_next();
     work((uintptr_t)argument + 2, 300);
     for (uint32_t id = 1; id <= heap_count(); id++) {
         struct heap *h = heap_by_id(id);

@@ -403,7 +403,7 @@ static void test_orphans_age(void **state)
     }
     set_parked(parked, true);
     for (uint32_t i = 0; i < heap_count(); i++) /* one heap per call */
-        heap_age_orphans();
+        heap_age_next();
     assert_int_equal(stray_heap.bins[BIN_2048].slab_count, 0);
     assert_int_equal(parked->bins[BIN_2048].slab_count, 0);
     assert_int_equal(attached->bins[BIN_2048].slab_count, 1);
