@@ -32,7 +32,7 @@ EXPORT void *dlopen(const char *file, int mode)
         next = find_next();
     if (!config_get()->keep_deepbind)
         mode &= ~RTLD_DEEPBIND;
-    return next(file, mode);
+    return LIKELY(next != NULL) ? next(file, mode) : NULL;
 }
 
 #endif

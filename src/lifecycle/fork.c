@@ -21,6 +21,11 @@ THREAD_LOCAL bool fork_without_locks; /* of the handlers of one fork, which run 
  * Written by fork_in_child while the child has one thread. */
 static struct tcache *survivor;
 
+/* glibc's lock of the list of stdio streams. Weak: other libcs lack it. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
 static void fork_prepare(void)
 {
     /* A signal handler that interrupted malloc forks: what this thread holds, it holds in the child as well, and goes on
@@ -28,6 +33,10 @@ static void fork_prepare(void)
     fork_without_locks = lock_ranks_held != 0;
     if (fork_without_locks)
         return;
+    /* glibc takes it after this handler, and its holder may be waiting for us in a malloc of a stream's own write function;
+     * so it comes first. It is recursive. */
+    if (_IO_list_lock != NULL)
+        _IO_list_lock();
     lock_fork_take(lifecycle_lock());
     lock_fork_take(tick_lock());
     lock_fork_take(parked_lock());
@@ -59,6 +68,13 @@ static void give_back(void)
     lock_fork_give(lifecycle_lock());
 }
 
+static void fork_in_parent(void)
+{
+    give_back();
+    if (!fork_without_locks && _IO_list_unlock != NULL)
+        _IO_list_unlock();
+}
+
 static void fork_in_child(void)
 {
     if (!thread_is_first())
@@ -66,6 +82,8 @@ static void fork_in_child(void)
     survivor = tcache_self();
     store_release(&upcall_fork_pending, 1);
     give_back();
+    if (!fork_without_locks && _IO_list_resetlock != NULL) /* glibc has done so itself if there were threads */
+        _IO_list_resetlock();
 }
 
 /* Rebuilds the parked list: every heap is parked but the survivor's, and but those whose lock was held by a thread that
@@ -126,5 +144,5 @@ SLOW void upcall_fork_recover_now(void)
 
 void fork_register_handlers(void)
 {
-    pthread_atfork(fork_prepare, give_back, fork_in_child);
+    pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
 }

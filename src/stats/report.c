@@ -225,6 +225,10 @@ void stats_tick(uint64_t now_ms)
     uint64_t due = load_relaxed(&due_ms);
     if (interval_ms == 0 || (due != 0 && (int64_t)(now_ms - due) < 0))
         return;
-    if (cas_strong_acquire(&due_ms, &due, now_ms + interval_ms) && due != 0)
-        report_text(STDERR_FILENO, "while it runs");
+    /* Far away while one thread prints, so that no second one waits behind it for a slow reader. */
+    const uint64_t printing = now_ms + INT64_MAX;
+    if (!cas_strong_acquire(&due_ms, &due, due == 0 ? now_ms + interval_ms : printing) || due == 0)
+        return;
+    report_text(STDERR_FILENO, "while it runs");
+    store_relaxed(&due_ms, now_ms + interval_ms);
 }

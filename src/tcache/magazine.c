@@ -38,10 +38,28 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
 {
     struct tcache_bin *b = &t->bins[bin];
     b->array = array;
-    b->capacity = capacity;
+    b->capacity = b->room = capacity;
     array[0] = NULL;
     store_relaxed(&t->hot.bins[bin].top, array + count);
     t->hot.bins[bin].end = array + capacity;
+}
+
+void magazine_set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    t->entitled_bytes -= (uint64_t)b->capacity * bin_info(bin)->block_bytes;
+    t->entitled_bytes += (uint64_t)capacity * bin_info(bin)->block_bytes;
+    b->capacity = capacity;
+    t->hot.bins[bin].end = b->array + capacity;
+}
+
+void magazine_close(struct tcache *t, unsigned bin)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    magazine_set_capacity(t, bin, 0);
+    b->opened = false;
+    uint32_t first = first_capacity(bin);
+    b->capacity = first < b->room ? first : b->room;
 }
 
 void magazine_open(struct tcache *t, unsigned bin)
@@ -53,10 +71,9 @@ void magazine_open(struct tcache *t, unsigned bin)
     uint32_t block_bytes = bin_info(bin)->block_bytes;
     uint64_t budget = load_relaxed(&policy_live.thread_cache_bytes);
     uint64_t room = t->checked || budget < t->entitled_bytes ? 0 : (budget - t->entitled_bytes) / block_bytes;
-    if (b->capacity > room)
-        b->capacity = (uint32_t)room;
-    t->entitled_bytes += (uint64_t)b->capacity * block_bytes;
-    t->hot.bins[bin].end = b->array + b->capacity;
+    uint32_t capacity = b->capacity < room ? b->capacity : (uint32_t)room;
+    b->capacity = 0;
+    magazine_set_capacity(t, bin, capacity);
 }
 
 bool magazine_pack_all(struct tcache *t)
@@ -88,12 +105,16 @@ bool magazine_grow(struct tcache *t, unsigned bin)
     uint64_t more = (uint64_t)(capacity - b->capacity) * bin_info(bin)->block_bytes;
     if (t->entitled_bytes + more > load_relaxed(&policy_live.thread_cache_bytes))
         return false;
+    if (capacity <= b->room) {
+        magazine_set_capacity(t, bin, capacity);
+        return true;
+    }
     void **array = meta_array_alloc((capacity + ARRAY_SLACK) * sizeof(void *));
     if (array == NULL)
         return false;
     uint32_t count = magazine_count(t, bin);
     void **old = b->array;
-    uint32_t old_capacity = b->capacity;
+    uint32_t old_room = b->room;
     for (uint32_t i = 1; i <= count; i++)
         array[i] = old[i];
     /* Statistics subtract array from top: both change under the heap's lock. */
@@ -101,7 +122,7 @@ bool magazine_grow(struct tcache *t, unsigned bin)
     install(t, bin, array, capacity, count);
     lock_release(&t->heap.lock);
     if (!b->packed)
-        meta_array_free(old, (old_capacity + ARRAY_SLACK) * sizeof(void *));
+        meta_array_free(old, (old_room + ARRAY_SLACK) * sizeof(void *));
     b->packed = false;
     t->entitled_bytes += more;
     return true;

@@ -16,12 +16,69 @@ static uint16_t first_batch(unsigned bin)
     return (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
 }
 
+static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    uint32_t have = magazine_count(t, bin);
+    heap_flush(&t->heap, bin, b->array + 1, count);
+    __builtin_memmove(b->array + 1, b->array + 1 + count, (have - count) * sizeof(void *));
+    store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
+}
+
+/* The open bin that is entitled to most gives half of that up. */
+static void halve_largest(struct tcache *t)
+{
+    unsigned largest = 0;
+    uint64_t most = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        uint64_t bytes = t->bins[bin].opened ? (uint64_t)t->bins[bin].capacity * bin_info(bin)->block_bytes : 0;
+        if (bytes > most) {
+            most = bytes;
+            largest = bin;
+        }
+    }
+    if (most == 0)
+        return;
+    uint32_t capacity = t->bins[largest].capacity / 2;
+    uint32_t have = magazine_count(t, largest);
+    if (have > capacity)
+        flush_oldest(t, largest, have - capacity);
+    magazine_set_capacity(t, largest, capacity);
+}
+
+/* First come must not be first served for ever: a bin that finds the budget spent takes from the richest. */
+static void open_bin(struct tcache *t, unsigned bin)
+{
+    const struct tcache_bin *b = &t->bins[bin];
+    if (LIKELY(b->opened))
+        return;
+    uint64_t wanted = (uint64_t)b->capacity * bin_info(bin)->block_bytes;
+    if (!t->checked && t->entitled_bytes + wanted > load_relaxed(&policy_live.thread_cache_bytes))
+        halve_largest(t);
+    magazine_open(t, bin);
+}
+
+void tcache_close_idle(struct tcache *t)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        struct tcache_bin *b = &t->bins[bin];
+        const struct heap_bin *from = &t->heap.bins[bin];
+        uint64_t traffic = from->refill_count + from->flush_count;
+        if (b->opened && !t->checked && (traffic == b->aged_traffic || b->capacity == 0)) {
+            tcache_flush_bin(t, bin);
+            traffic = from->refill_count + from->flush_count;
+            magazine_close(t, bin);
+        }
+        b->aged_traffic = traffic;
+    }
+}
+
 /* What this refill may bring, having learned from the last ones: consecutive refills double the batch. */
 static unsigned next_batch(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     uint32_t block_bytes = bin_info(bin)->block_bytes;
-    magazine_open(t, bin);
+    open_bin(t, bin);
     if (UNLIKELY(b->capacity == 0))
         return 1; /* no room in the budget, or checked: block by block */
     if (b->overflowed) {
@@ -74,15 +131,6 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     return b->array[got];
 }
 
-static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
-{
-    struct tcache_bin *b = &t->bins[bin];
-    uint32_t have = magazine_count(t, bin);
-    heap_flush(&t->heap, bin, b->array + 1, count);
-    __builtin_memmove(b->array + 1, b->array + 1 + count, (have - count) * sizeof(void *));
-    store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
-}
-
 static void flush_half(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
@@ -96,7 +144,7 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block)
 {
     struct magazine *m = &t->hot.bins[bin];
     tcache_note_slow(t);
-    magazine_open(t, bin);
+    open_bin(t, bin);
     if (UNLIKELY(t->bins[bin].capacity == 0)) {
         heap_flush(&t->heap, bin, &block, 1);
         return;

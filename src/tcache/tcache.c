@@ -59,6 +59,7 @@ static void age(struct tcache *t, uint64_t now_ms)
     if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
         return;
     t->aged_ms = now_ms;
+    tcache_close_idle(t);
     lock_acquire(&t->heap.lock);
     heap_age(&t->heap, false);
     lock_release(&t->heap.lock);

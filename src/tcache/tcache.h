@@ -10,7 +10,9 @@
 
 struct tcache_bin {
     void **array;      /* array[0] is NULL; under the heap's lock while it is replaced */
-    uint32_t capacity; /* entries the array has room for, beside array[0] */
+    uint32_t capacity; /* entries that may be used, beside array[0]; before the bin is opened: what it will ask for */
+    uint32_t room;     /* entries the array has room for; capacity <= room */
+    uint64_t aged_traffic; /* batches moved up to the last ageing */
     uint16_t batch;    /* blocks the next refill asks for */
     uint8_t streak;    /* refills since the last flush, saturating */
     bool overflowed;   /* a flush since the last refill: the next refill completes a round trip */

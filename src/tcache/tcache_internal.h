@@ -13,6 +13,8 @@ struct tcache *tcache_self_or_attach(void);
 void *tcache_refill(struct tcache *t, unsigned bin);
 /* Frees a block of this heap whose magazine is full: gives the oldest half back to the slabs first. */
 void tcache_free_full(struct tcache *t, unsigned bin, void *block);
+/* Closes bins that moved no batch since the last call, or had no room in the budget. */
+void tcache_close_idle(struct tcache *t);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 
@@ -21,6 +23,10 @@ bool magazine_pack_all(struct tcache *t);
 /* A bin counts against the budget from its first refill or flush on. Where the budget has no room for its first array,
  * its capacity is what fits, or 0: then every block goes to and from the slabs one by one. */
 void magazine_open(struct tcache *t, unsigned bin);
+/* An open bin; the magazine holds no more than `capacity`, and the array has room for it. */
+void magazine_set_capacity(struct tcache *t, unsigned bin, uint32_t capacity);
+/* An open bin, empty: gives up what it is entitled to, and asks anew at its next use. */
+void magazine_close(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
 uint32_t magazine_ceiling(unsigned bin);
 

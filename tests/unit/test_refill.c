@@ -182,6 +182,55 @@ static void test_ceilings_are_obeyed(void **state)
     }
 }
 
+static void test_idle_bins_give_up_their_share(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    void *block = cache_take(t, 4), *other = cache_take(t, 9);
+    cache_give(t, 4, block);
+    const uint64_t entitled_before = t->entitled_bytes;
+    tcache_close_idle(t); /* both have moved a batch since the beginning */
+    assert_int_equal(t->entitled_bytes, entitled_before);
+    cache_give(t, 9, other);
+    for (unsigned i = 0; i < 40; i++)
+        held[i] = cache_take(t, 9);
+    tcache_close_idle(t);
+    assert_false(t->bins[4].opened);
+    assert_true(t->bins[9].opened);
+    assert_int_equal(magazine_count(t, 4), 0);
+    assert_int_equal(t->heap.bins[4].outstanding, 0);
+    assert_true(t->entitled_bytes < entitled_before + 40 * 192);
+    assert_true(cache_is_valid(t));
+    assert_non_null(block = cache_take(t, 4)); /* asks anew */
+    assert_true(t->bins[4].opened);
+    cache_give(t, 4, block);
+    for (unsigned i = 0; i < 40; i++)
+        cache_give(t, 9, held[i]);
+    assert_true(cache_is_valid(t));
+    give_back_and_check(t);
+}
+
+static void test_the_richest_bin_makes_room(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    cache_give(t, 11, cache_take(t, 11));
+    while (magazine_grow(t, 11))
+        ;
+    store_relaxed(&policy_live.thread_cache_bytes, t->entitled_bytes); /* spent, by one bin */
+    const uint32_t rich = t->bins[11].capacity;
+    cache_give(t, 15, cache_take(t, 15));
+    assert_int_equal(t->bins[11].capacity, rich / 2);
+    assert_int_equal(t->bins[15].capacity, 16);
+    assert_true(t->entitled_bytes <= policy_live.thread_cache_bytes);
+    assert_true(cache_is_valid(t));
+    store_relaxed(&policy_live.thread_cache_bytes, 4 << 20);
+    assert_true(magazine_grow(t, 11)); /* into the array that it still has */
+    assert_int_equal(t->bins[11].capacity, rich);
+    assert_true(cache_is_valid(t));
+    give_back_and_check(t);
+}
+
 /* Checked: a refill brings the one block that is asked for, and nothing is cached. */
 static void test_checked_mode(void **state)
 {
@@ -242,6 +291,8 @@ int main(void)
         cmocka_unit_test_setup(test_flush_keeps_the_newest, reset_policy),
         cmocka_unit_test_setup(test_growth_is_earned_by_round_trips, reset_policy),
         cmocka_unit_test_setup(test_ceilings_are_obeyed, reset_policy),
+        cmocka_unit_test_setup(test_idle_bins_give_up_their_share, reset_policy),
+        cmocka_unit_test_setup(test_the_richest_bin_makes_room, reset_policy),
         cmocka_unit_test_setup(test_checked_mode, reset_policy),
         cmocka_unit_test_setup(test_memory_is_out, reset_policy),
     };
