@@ -98,21 +98,9 @@ static bool window_try(uintptr_t base, size_t bytes)
     return false;
 }
 
-/* ThreadSanitizer watches a few address ranges only; on x86-64 the lowest 512 GiB are one of them. */
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define UNDER_THREAD_SANITIZER 1
-#endif
-#endif
-#ifdef __SANITIZE_THREAD__
-#define UNDER_THREAD_SANITIZER 1
-#endif
-#ifndef UNDER_THREAD_SANITIZER
-#define UNDER_THREAD_SANITIZER 0
-#endif
-
 bool window_start(void)
 {
+    /* ThreadSanitizer watches a few address ranges only; on x86-64 the lowest 512 GiB are one of them. */
     unsigned bits = UNDER_THREAD_SANITIZER ? 39 : os_address_bits();
     /* 1 TiB of 128; an eighth of the space where addresses are narrow; less where a try fails. */
     size_t bytes = (size_t)1 << (bits >= 45 ? 40 : bits - 3);

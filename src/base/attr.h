@@ -26,4 +26,17 @@
 #define THREAD_LOCAL_EXTERN extern __thread __attribute__((tls_model("initial-exec")))
 #define THREAD_LOCAL_DEFINE __thread __attribute__((tls_model("initial-exec")))
 
+/* 1 in a build with ThreadSanitizer, by gcc's way of saying so or by clang's. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#ifndef UNDER_THREAD_SANITIZER
+#define UNDER_THREAD_SANITIZER 0
+#endif
+
 #endif

@@ -129,6 +129,10 @@ SLOW struct tcache *upcall_thread_attach(void)
 {
     if (thread_phase == THREAD_DETACHED || !process_start())
         return NULL;
+    /* A forked child holds this lock until it has said that it needs recovery. Where the library is linked statically another
+     * library's fork handler may start a thread before that: it waits here. */
+    lock_acquire(lifecycle_lock());
+    lock_release(lifecycle_lock());
     upcall_fork_recover();
     struct tcache *t;
     if (thread_is_first())

@@ -61,19 +61,8 @@ static inline void assert_child_passes(void (*body)(void *), void *argument)
 /* A condition inside such a child, or in a thread: says where it broke and ends the process. */
 #define REQUIRE(cond) CHECK(cond, __FILE__ ": " #cond, (const void *)(uintptr_t)__LINE__)
 
-/* ThreadSanitizer allows no new threads in the child of a process that had several, and sees a thread end before the
- * last round of its destructors. */
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define UNDER_THREAD_SANITIZER 1
-#endif
-#endif
-#ifdef __SANITIZE_THREAD__
-#define UNDER_THREAD_SANITIZER 1
-#endif
-#ifndef UNDER_THREAD_SANITIZER
-#define UNDER_THREAD_SANITIZER 0
-#endif
+/* Where a test asks for UNDER_THREAD_SANITIZER: it allows no new threads in the child of a process that had several, and
+ * sees a thread end before the last round of its destructors. */
 
 #define THREADS_MAX 64
 
