@@ -18,11 +18,4 @@ SLOW NORETURN void check_fail(const char *message, const void *address);
             check_fail((message), (address)); \
     } while (0)
 
-/* Debug builds only (-DCMAKE_BUILD_TYPE=Debug): for checks too dear for a release. */
-#ifdef HAKMEM_DEBUG_CHECKS
-#define DEBUG_CHECK(cond, message, address) CHECK(cond, message, address)
-#else
-#define DEBUG_CHECK(cond, message, address) ((void)0)
-#endif
-
 #endif

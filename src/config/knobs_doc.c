@@ -34,10 +34,15 @@ static struct fmt *scratch_start(void)
     return &scratch;
 }
 
+static int is_unset(const struct knob *knob, uint64_t value)
+{
+    return knob->type == KNOB_TYPE_OVERRIDE || (knob->type == KNOB_TYPE_WORD && value < knob->min);
+}
+
 static const char *value_text(const struct knob *knob, uint64_t value)
 {
     struct fmt *out = scratch_start();
-    if (knob->type == KNOB_TYPE_OVERRIDE || (knob->type == KNOB_TYPE_WORD && value < knob->min))
+    if (is_unset(knob, value))
         return "unset";
     dump_value(out, knob, value);
     return out->buf;
@@ -48,6 +53,16 @@ static const char *range_text(const struct knob *knob)
     struct fmt *out = scratch_start();
     dump_range(out, knob);
     return out->buf;
+}
+
+/* A knob outside the profiles has a default all the same. */
+static const char *cell_text(const struct knob *knob, enum profile profile)
+{
+    if (knob->in_profiles)
+        return value_text(knob, profile_value(profile, knob));
+    if (profile == PROFILE_DEFAULT && !is_unset(knob, knob->fallback))
+        return value_text(knob, knob->fallback);
+    return "–";
 }
 
 static void print_overview(void)
@@ -61,7 +76,7 @@ static void print_overview(void)
         const struct knob *knob = &knob_table[k];
         printf("| `%s` |", knob->name);
         for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
-            printf(" %s |", knob->in_profiles ? value_text(knob, profile_value(columns[i], knob)) : "–");
+            printf(" %s |", cell_text(knob, columns[i]));
         printf("\n");
     }
 }
