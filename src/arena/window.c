@@ -18,25 +18,36 @@ static size_t metadata_bytes(uint64_t slab_count)
            slab_count / SUPERSLAB_SLABS * sizeof(struct superslab);
 }
 
-/* One growing array: maps the part that covers slab indexes [from, to). Pages are mapped whole, so a part that shares
- * its first page with the part before it starts at the next page. */
-static bool grow_array(char *array, size_t stride, uint64_t from, uint64_t to)
-{
-    size_t page = os_page_bytes();
-    uintptr_t start = align_up((uintptr_t)array + from * stride, page);
-    uintptr_t end = align_up((uintptr_t)array + to * stride, page);
-    if (start >= end)
-        return true;
-    if (os_map_at(start, end - start) != OS_MAP_OK)
-        return false;
-    os_no_huge_pages((void *)start, end - start);
-    return true;
-}
-
+/* An array that grows with the window: `stride` bytes per slab index. */
 struct growing_array {
     char *start;
     size_t stride;
 };
+
+/* The pages that come with slab indexes [from, to): those that an earlier part has mapped already are not among them. */
+struct page_range {
+    uintptr_t start;
+    size_t bytes; /* 0: none */
+};
+
+static struct page_range array_pages(const struct growing_array *array, uint64_t from, uint64_t to)
+{
+    size_t page = os_page_bytes();
+    uintptr_t start = align_up((uintptr_t)array->start + from * array->stride, page);
+    uintptr_t end = align_up((uintptr_t)array->start + to * array->stride, page);
+    return (struct page_range){ start, end - start };
+}
+
+static bool grow_array(const struct growing_array *array, uint64_t from, uint64_t to)
+{
+    struct page_range pages = array_pages(array, from, to);
+    if (pages.bytes == 0)
+        return true;
+    if (os_map_at(pages.start, pages.bytes) != OS_MAP_OK)
+        return false;
+    os_no_huge_pages((void *)pages.start, pages.bytes);
+    return true;
+}
 
 bool window_grow(uint32_t superslab)
 {
@@ -59,14 +70,12 @@ bool window_grow(uint32_t superslab)
         { (char *)superslab_table, sizeof(struct superslab) / SUPERSLAB_SLABS },
     };
     for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) {
-        if (grow_array(arrays[i].start, arrays[i].stride, from, to))
+        if (grow_array(&arrays[i], from, to))
             continue;
         while (i-- > 0) { /* give back what this step mapped, so that the next try finds it vacant */
-            size_t page = os_page_bytes();
-            uintptr_t start = align_up((uintptr_t)arrays[i].start + from * arrays[i].stride, page);
-            uintptr_t end = align_up((uintptr_t)arrays[i].start + to * arrays[i].stride, page);
-            if (start < end)
-                os_unmap((void *)start, end - start);
+            struct page_range pages = array_pages(&arrays[i], from, to);
+            if (pages.bytes != 0)
+                os_unmap((void *)pages.start, pages.bytes);
         }
         return false;
     }
