@@ -161,13 +161,13 @@ static SLOW void *new_aligned_nothrow_next(size_t size, size_t alignment, const 
 
 /* ---- new ---- */
 
-static __attribute__((noinline)) void *new_slow(size_t size)
+static NOINLINE void *new_slow(size_t size)
 {
     void *block = api_malloc_slow(size);
     return LIKELY(block != NULL) ? block : new_fails(size);
 }
 
-static __attribute__((noinline)) void *new_nothrow_slow(size_t size)
+static NOINLINE void *new_nothrow_slow(size_t size)
 {
     void *block = api_malloc_slow(size);
     return LIKELY(block != NULL) ? block : new_nothrow_next(size, "_ZnwmRKSt9nothrow_t", NULL);

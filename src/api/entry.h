@@ -12,8 +12,8 @@
 #include "tcache/tcache.h"
 
 /* A hit ends in the inline part; everything else is one tail call of a function that knows the rest. */
-__attribute__((noinline)) void *api_malloc_slow(size_t bytes);
-__attribute__((noinline)) void *api_calloc_slow(size_t bytes);
+NOINLINE void *api_malloc_slow(size_t bytes);
+NOINLINE void *api_calloc_slow(size_t bytes);
 
 FAST void *api_malloc(size_t bytes)
 {

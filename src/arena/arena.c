@@ -1,8 +1,13 @@
 #include "arena/arena.h"
 
+#include <limits.h>
+
 #include "arena/arena_internal.h"
 #include "base/check.h"
 #include "os/os.h"
+
+/* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do. */
+enum { RESIDENT_LOOKS = 64 };
 
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
 
@@ -36,9 +41,16 @@ void arena_recover_after_fork(void)
             arena_note_vacant(i);
 }
 
-static uint32_t claim_in(uint32_t superslab, uint32_t slabs, uint32_t alignment, bool *zeroed)
+/* Which free slabs will do. */
+enum pages {
+    RESIDENT, /* those that hold pages already: a page fault costs more than all else an allocation does */
+    ANY,
+};
+
+static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t slabs, uint32_t alignment, bool *zeroed)
 {
-    int first = superslab_claim(&superslab_table[superslab], slabs, alignment, zeroed);
+    struct superslab *s = &superslab_table[superslab];
+    int first = superslab_claim(s, pages == ANY ? UINT32_MAX : superslab_resident(s), slabs, alignment, zeroed);
     return first < 0 ? SLAB_NONE : superslab * SUPERSLAB_SLABS + (uint32_t)first;
 }
 
@@ -52,15 +64,18 @@ static void clear_vacant(uint32_t superslab)
 }
 
 /* Lowest address first, so that the top of the heap drains. */
-static uint32_t claim_anywhere(uint32_t slabs, uint32_t alignment, uint32_t *used, bool *zeroed)
+static uint32_t claim_anywhere(enum pages pages, uint32_t slabs, uint32_t alignment, uint32_t *used, bool *zeroed)
 {
+    unsigned looks = pages == ANY ? UINT_MAX : RESIDENT_LOOKS;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
         uint64_t word = load_acquire(&arena.vacant[w]);
         while (word != 0) {
             uint32_t superslab = w * 64 + lowest_bit(word);
             word &= word - 1;
-            uint32_t slab = claim_in(superslab, slabs, alignment, zeroed);
+            if (looks-- == 0)
+                return SLAB_NONE;
+            uint32_t slab = claim_in(superslab, pages, slabs, alignment, zeroed);
             if (slab != SLAB_NONE) {
                 *used = superslab;
                 return slab;
@@ -158,14 +173,16 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
 {
     uint32_t used = 0;
     uint32_t slab = SLAB_NONE;
-    if (hint != NULL && *hint != 0)
-        slab = claim_in(used = *hint, slabs, alignment, zeroed);
-    if (slab == SLAB_NONE)
-        slab = claim_anywhere(slabs, alignment, &used, zeroed);
+    for (enum pages pages = RESIDENT; slab == SLAB_NONE && pages <= ANY; pages++) {
+        if (hint != NULL && *hint != 0)
+            slab = claim_in(used = *hint, pages, slabs, alignment, zeroed);
+        if (slab == SLAB_NONE)
+            slab = claim_anywhere(pages, slabs, alignment, &used, zeroed);
+    }
     if (slab == SLAB_NONE) {
         lock_acquire(&arena.lock);
         /* Another thread may have mapped one while this one waited. */
-        slab = claim_anywhere(slabs, alignment, &used, zeroed);
+        slab = claim_anywhere(ANY, slabs, alignment, &used, zeroed);
         uint32_t to_prewarm = 0;
         if (slab == SLAB_NONE) {
             if (arena.prewarm != 0 && arena.next > window.first_superslab) {

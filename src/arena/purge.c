@@ -49,7 +49,7 @@ static bool release_superslab(uint32_t superslab)
     lock_acquire(&arena.lock);
     uint32_t expected = UINT32_MAX;
     if (load_relaxed(&s->state) == SUPERSLAB_MAPPED && cas_strong_acquire(&s->free_mask, &expected, 0)) {
-        uint32_t dirty = load_relaxed(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
+        uint32_t dirty = superslab_resident(s);
         if (os_unmap(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES)) {
             store_relaxed(&s->dirty_mask, 0);
             store_release(&s->state, SUPERSLAB_ABSENT);
@@ -127,7 +127,7 @@ size_t arena_purge_all(void)
         struct superslab *s = &superslab_table[i];
         if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
             continue;
-        uint32_t dirty = load_relaxed(&s->prewarmed) ? SUPERSLAB_SLABS : count_bits(load_relaxed(&s->dirty_mask));
+        uint32_t dirty = count_bits(superslab_resident(s));
         if (load_relaxed(&s->free_mask) == UINT32_MAX && release_superslab(i))
             bytes += dirty * SLAB_BYTES;
         else
@@ -148,7 +148,7 @@ void arena_read_totals(struct arena_totals *totals)
         if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
             continue;
         uint32_t free_mask = load_relaxed(&s->free_mask);
-        uint32_t dirty = load_relaxed(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
+        uint32_t dirty = superslab_resident(s);
         totals->mapped_bytes += SUPERSLAB_BYTES;
         totals->free_dirty_bytes += count_bits(free_mask & dirty) * SLAB_BYTES;
         totals->free_clean_bytes += count_bits(free_mask & ~dirty) * SLAB_BYTES;

@@ -20,14 +20,14 @@ static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
     }
 }
 
-int superslab_claim(struct superslab *s, unsigned count, unsigned alignment, bool *clean)
+int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean)
 {
     /* Bit i of the pattern: slab i is a multiple of the alignment. */
     static const uint32_t aligned_starts[6] = { 0xffffffffu, 0x55555555u, 0x11111111u, 0x01010101u, 0x00010001u, 1u };
     uint32_t starts = aligned_starts[lowest_bit(alignment)];
     uint32_t free_mask = load_relaxed(&s->free_mask);
     for (;;) {
-        uint32_t candidates = runs_of(free_mask, count) & starts;
+        uint32_t candidates = runs_of(free_mask & among, count) & starts;
         if (candidates == 0)
             return -1;
         unsigned first = lowest_bit(candidates);

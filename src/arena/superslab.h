@@ -29,9 +29,15 @@ FAST struct superslab *superslab_of_slab(uint32_t slab)
     return &superslab_table[slab / SUPERSLAB_SLABS];
 }
 
-/* Claims `count` (1..32) neighbouring slabs, aligned to `alignment` slabs (a power of two, 1..32), lowest first.
- * Returns the first slab's number inside the SuperSlab, or -1. *clean: they all read as zero. Lock-free. */
-int superslab_claim(struct superslab *s, unsigned count, unsigned alignment, bool *clean);
+/* The slabs that may hold pages. */
+FAST uint32_t superslab_resident(const struct superslab *s)
+{
+    return load_relaxed(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
+}
+
+/* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest
+ * first. Returns the first slab's number inside the SuperSlab, or -1. *clean: they all read as zero. Lock-free. */
+int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean);
 /* Claims exactly these slabs, or none. */
 bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean);
 /* Returns the slabs that were free before. */

@@ -9,9 +9,11 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* FAST: on the hit path, always inlined. SLOW: leaves the hit path; kept out of line so the hit path stays short. */
+/* FAST: on the hit path, always inlined. SLOW: leaves the hit path; kept out of line so the hit path stays short, and
+ * compiled for size. NOINLINE: out of line for the same reason, but some programs come here often. */
 #define FAST static inline __attribute__((always_inline))
 #define SLOW __attribute__((noinline, cold))
+#define NOINLINE __attribute__((noinline))
 
 #define NORETURN __attribute__((noreturn))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

@@ -50,7 +50,7 @@ static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
     check_no_remote_bits(slab);
     store_relaxed(&r->owner, h->id);
     heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
-    exchange_acq_rel(&r->armed, 1);
+    exchange_acq_rel(&r->news, 0);
     h->bins[bin].slab_count++;
     h->empty_count++;
     h->slabs_attached++;
@@ -62,8 +62,8 @@ static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
 static bool slab_retire(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
-    uint32_t armed = 1;
-    if (!cas_strong_acq_rel(&remote_at(slab)->armed, &armed, 0))
+    uint64_t news = 0;
+    if (!cas_strong_acq_rel(&remote_at(slab)->news, &news, NEWS_HELD))
         return false;
     heap_list_remove(h, slab);
     h->bins[s->bin].slab_count--;
@@ -89,20 +89,23 @@ void heap_slab_emptied(struct heap *h, uint32_t slab)
         slab_retire(h, slab);
 }
 
-/* D3, D4 for one slab whose token has been given back: collects its remote bits. */
-void heap_collect(struct heap *h, uint32_t slab)
+/* D3, D4 for one slab whose token has been given back: collects the remote bits of the words that `news` names, which is
+ * what the re-arming found. */
+void heap_collect(struct heap *h, uint32_t slab, uint64_t news)
 {
     struct slab *s = slab_at(slab);
     const struct bin_info *info = bin_info(s->bin);
     uint64_t *words = remote_words(slab, info);
     uint32_t before = s->free_count;
-    for (unsigned w = 0; w < info->word_count; w++) {
-        /* The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit that
-         * is set later comes with a push of its own. */
-        if (load_relaxed(&words[w]) == 0)
-            continue;
-        uint64_t got = exchange_acquire(&words[w], 0);
-        slab_put_word(slab, w, got);
+    for (news &= ~NEWS_HELD; news != 0; news &= news - 1) {
+        unsigned w = lowest_bit(news);
+        unsigned end = w == NEWS_LAST ? info->word_count : w + 1;
+        for (; w < end && w < info->word_count; w++) {
+            /* The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit
+             * that is set later comes with news of its own. */
+            if (load_relaxed(&words[w]) != 0)
+                slab_put_word(slab, w, exchange_acquire(&words[w], 0));
+        }
     }
     uint32_t collected = s->free_count - before;
     if (collected == 0)
@@ -121,11 +124,13 @@ void heap_drain(struct heap *h)
     while (slab != SLAB_NONE) {
         struct remote *r = remote_at(slab);
         uint32_t next = r->next; /* before re-arming: after it the next producer may write it */
-        exchange_acq_rel(&r->armed, 1); /* D2: before looking, so that who comes later pushes again */
+        if (next != SLAB_NONE)
+            __builtin_prefetch(remote_at(next), 1);
+        uint64_t news = exchange_acq_rel(&r->news, 0); /* D2: before looking, so that who comes later pushes again */
         /* A slab that was left empty because its token was out is retired now. */
         struct slab *s = slab_at(slab);
         bool was_empty = s->free_count == s->block_count;
-        heap_collect(h, slab);
+        heap_collect(h, slab, news);
         if (was_empty && (h->bins[s->bin].list != slab || s->next != SLAB_NONE))
             slab_retire(h, slab);
         slab = next;
@@ -187,11 +192,9 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
     return taken;
 }
 
-void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+/* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
+static void prefetch_slabs(const struct bin_info *info, void *const *blocks, unsigned count)
 {
-    const struct bin_info *info = bin_info(bin);
-    struct heap_bin *b = &h->bins[bin];
-    /* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
     uint32_t asked = SLAB_NONE;
     for (unsigned i = 0; i < count; i++) {
         uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
@@ -201,19 +204,40 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
             asked = slab;
         }
     }
+}
+
+void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+{
+    const struct bin_info *info = bin_info(bin);
+    struct heap_bin *b = &h->bins[bin];
     uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
+    uint32_t block_count = info->block_count;
+    unsigned single = 0;
     lock_acquire(&h->lock);
+    if (b->scattered)
+        prefetch_slabs(info, blocks, count);
     for (unsigned i = 0; i < count;) {
         uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
         struct slab *s = slab_at(slab);
+        uint32_t free_count;
         /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
         CHECK(load_relaxed(window_word(slab)) == map_word, "double free", blocks[i]);
-        i += slab_put(slab, info, blocks + i, count - i);
-        if (s->state == SLAB_FULL)
-            heap_list_push(h, slab);
-        if (s->free_count == s->block_count)
+        if (i + 1 < count && slab_are_neighbours(info, blocks[i], blocks[i + 1])) {
+            i += slab_put_neighbours(slab, info, blocks + i, count - i);
+            free_count = s->free_count;
+            if (s->state == SLAB_FULL)
+                heap_list_push(h, slab);
+        } else {
+            free_count = slab_put(slab, s, info, blocks[i]);
+            i++;
+            single++;
+            if (UNLIKELY(free_count == 1))
+                heap_list_push(h, slab);
+        }
+        if (UNLIKELY(free_count == block_count))
             heap_slab_emptied(h, slab);
     }
+    b->scattered = single > count / 2;
     b->outstanding -= count;
     b->flush_count++;
     b->flush_blocks += count;

@@ -8,7 +8,7 @@ void heap_list_push(struct heap *h, uint32_t slab);
 void heap_list_remove(struct heap *h, uint32_t slab);
 void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word);
 void heap_slab_emptied(struct heap *h, uint32_t slab);
-void heap_collect(struct heap *h, uint32_t slab);
+void heap_collect(struct heap *h, uint32_t slab, uint64_t news);
 /* STEAL: moves a slab with free blocks of `bin` from a parked heap to h. SLAB_NONE: found none. h's lock is held. */
 uint32_t heap_steal(struct heap *h, unsigned bin);
 

@@ -20,8 +20,8 @@ void remote_deliver(uint32_t slab, const struct bin_info *info, unsigned word, u
     if (UNLIKELY((before & mask) != 0))
         check_fail("double free", (char *)window_slab_address(slab) +
                                       (word * 64u + lowest_bit(before & mask)) * (size_t)info->block_bytes);
-    /* R2: never a plain load first: the exchange puts us before or behind the owner's re-arming */
-    if (exchange_acq_rel(&r->armed, 0) == 0)
+    /* R2: never a plain load first: the read-modify-write puts us before or behind the owner's re-arming */
+    if (fetch_or_acq_rel(&r->news, news_of_word(word)) != 0)
         return;
     /* R3, R4: we hold the token, so the owner cannot change under us; the push is our last touch */
     struct heap *owner = heap_by_id(load_relaxed(&r->owner));

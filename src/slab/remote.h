@@ -7,15 +7,24 @@
 
 #define REMOTE_INLINE_WORDS 6u
 
-/* Per slab, apart from the slab's header: producers write here. Valid when zero (armed 0: the arena holds the token). */
+/* Per slab, apart from the slab's header: producers write here. Valid when zero, for a slab that never had a block. */
 struct remote {
-    uint32_t armed; /* atomic; 1: the next producer must push the slab; 0: the token is out. Exchange acq_rel */
+    uint64_t news;  /* atomic; 0: armed, the next producer must push the slab. Else the token is out: bits of the words to
+                       look at, and NEWS_HELD. Read-modify-write only: fetch_or, exchange and CAS, acq_rel */
     uint32_t owner; /* atomic relaxed; heap id. Written by the token's holder only */
     uint32_t next;  /* written by the token's holder only, before its release push; read after the acquire take */
-    uint32_t reserved;
     uint64_t inline_words[REMOTE_INLINE_WORDS]; /* atomic; 1 = freed remotely. fetch_or release, exchange acquire */
 };
 _Static_assert(sizeof(struct remote) == REMOTE_RECORD_BYTES, "remote records have a fixed stride");
+
+#define NEWS_HELD ((uint64_t)1 << 63) /* the arena, or who attaches, retires or steals the slab, has the token */
+#define NEWS_ALL (NEWS_HELD - 1)      /* look everywhere */
+#define NEWS_LAST 62u                 /* this bit stands for its word and all that follow */
+
+FAST uint64_t news_of_word(unsigned word)
+{
+    return (uint64_t)1 << (word < NEWS_LAST ? word : NEWS_LAST);
+}
 
 FAST struct remote *remote_at(uint32_t slab)
 {

@@ -1,16 +1,18 @@
 /* Slabs of one bin: which blocks are free, out of band. A run of 1, 2 or 4 slabs is named by its first slab's index;
  * "slab" below means such a run.
  *
- *   blocks     [ 0 ........ bump )[ bump ........ block_count )
- *              handed out or free   never handed out since attach
- *   free words 1 = free            0
+ *   blocks       0 .................. block_count - 1
+ *   free words   1 = free, 0 = out    | padding: 1
  *
- * Invariant (slab_is_valid): free_count == ones in the free words + (block_count - bump).
+ * Invariant (slab_is_valid): free_count == ones in the free words - padding. The padding fills the last word and is never
+ * taken, because blocks are taken lowest first and never more than free_count of them. It makes a number past the last
+ * block look free, so that freeing it fails as a double free does, without a test of its own.
  * A free block holds no link, so nothing a program writes into it can reach this state. */
 #ifndef HAKMEM_SLAB_SLAB_H
 #define HAKMEM_SLAB_SLAB_H
 
 #include "arena/arena.h"
+#include "base/check.h"
 #include "slab/sizeclass.h"
 
 #define SLAB_INLINE_WORDS 8u
@@ -27,8 +29,7 @@ struct slab {
     uint32_t next; /* heap's list, slab indexes, SLAB_NONE ends it */
     uint32_t prev;
     uint32_t free_count;
-    uint16_t block_count;
-    uint16_t bump;
+    uint32_t block_count;
     uint8_t bin;
     uint8_t state; /* enum slab_state */
     uint16_t first_word; /* no free bit in the words below */
@@ -50,7 +51,7 @@ FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
     return index & ~((1u << info->run_slabs_log2) - 1u);
 }
 
-/* Fresh state: every block never handed out. */
+/* Fresh state: every block is free. */
 void slab_init(uint32_t index, unsigned bin);
 /* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
  * so that a LIFO reader meets the lowest first. Returns how many. */
@@ -61,36 +62,44 @@ SLOW NORETURN void slab_fail_put(uint32_t index, const void *block);
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
 /* Aborts if `block` is no block of the slab. Returns its number. Touches only what is fixed while the slab is attached,
  * so that any thread that was given the block may call it. */
-uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const void *block);
+FAST uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const void *block)
+{
+    uint32_t offset = (uint32_t)((uintptr_t)block - (uintptr_t)window_slab_address(index));
+    uint32_t number = bin_block_index(info, offset);
+    if (UNLIKELY(number * info->block_bytes != offset || number >= info->block_count))
+        check_fail("free of a pointer into the middle of a block", block);
+    return number;
+}
 bool slab_is_valid(uint32_t index);
 
-/* Marks blocks free: as many of the first `count` as follow one another in this slab, at least the first, which must be
- * in it. Aborts on a double free or an address that is no block's. Returns how many. Inline: in a shuffled batch each
- * call puts one block. */
-FAST unsigned slab_put(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count)
+/* Marks blocks of one slab free, which follow one another in memory, up or down: as many of the first `count` addresses
+ * as do so inside the slab that holds the first, at least that one. Aborts on a double free or an address that is no
+ * block's. Returns how many. */
+unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count);
+
+/* Do two addresses of one bin look like neighbours? They may still lie in two slabs. */
+FAST bool slab_are_neighbours(const struct bin_info *info, const void *a, const void *b)
 {
-    struct slab *s = slab_at(index);
-    uintptr_t base = (uintptr_t)window_slab_address(index);
-    uint64_t *words = s->words;
-    uint32_t bump = s->bump;
-    unsigned done = 0;
-    uintptr_t offset = (uintptr_t)blocks[0] - base;
-    do {
-        uint32_t number = bin_block_index(info, (uint32_t)offset);
-        unsigned w = number / 64;
-        uint64_t bit = (uint64_t)1 << (number % 64);
-        uint64_t word = words[w];
-        if (UNLIKELY(number >= bump || number * info->block_bytes != (uint32_t)offset || (word & bit) != 0))
-            slab_fail_put(index, blocks[done]);
-        words[w] = word | bit;
-        if (w < s->first_word)
-            s->first_word = (uint16_t)w;
-        if (++done == count)
-            break;
-        offset = (uintptr_t)blocks[done] - base;
-    } while (offset < SLAB_BYTES << info->run_slabs_log2);
-    s->free_count += done;
-    return done;
+    uintptr_t distance = (uintptr_t)b - (uintptr_t)a;
+    return distance == info->block_bytes || distance == (uintptr_t)0 - info->block_bytes;
+}
+
+/* Marks one block free; aborts on a double free or an address that is no block's. Returns the slab's new free_count.
+ * Inline: a shuffled batch is made of such. */
+FAST uint32_t slab_put(uint32_t index, struct slab *s, const struct bin_info *info, void *block)
+{
+    uint32_t run_bytes = (uint32_t)SLAB_BYTES << info->run_slabs_log2;
+    uint32_t offset = (uint32_t)(uintptr_t)block & (run_bytes - 1); /* a run is aligned to its size */
+    uint32_t number = bin_block_index(info, offset);
+    uint64_t bit = (uint64_t)1 << (number % 64);
+    uint64_t *word = &s->words[number / 64];
+    uint64_t old = *word;
+    if (UNLIKELY(number * info->block_bytes != offset || (old & bit) != 0))
+        slab_fail_put(index, block);
+    *word = old | bit;
+    if (number / 64 < s->first_word)
+        s->first_word = (uint16_t)(number / 64);
+    return ++s->free_count;
 }
 
 #endif

@@ -61,8 +61,8 @@ static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
     if (slab == SLAB_NONE)
         return SLAB_NONE;
     struct remote *r = remote_at(slab);
-    uint32_t armed = 1;
-    if (!cas_strong_acq_rel(&r->armed, &armed, 0))
+    uint64_t news = 0;
+    if (!cas_strong_acq_rel(&r->news, &news, NEWS_HELD))
         return SLAB_NONE;
     struct slab *s = slab_at(slab);
     heap_list_remove(x, slab);
@@ -80,8 +80,8 @@ static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
     heap_set_map(slab, s->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     heap_list_push(h, slab);
     /* Producers that came while we held the token pushed nothing: re-arm, then look. */
-    exchange_acq_rel(&r->armed, 1);
-    heap_collect(h, slab);
+    news = exchange_acq_rel(&r->news, 0);
+    heap_collect(h, slab, news);
     return h->bins[bin].list;
 }
 
@@ -138,7 +138,7 @@ void heap_age_next(void)
 void heap_rearm_after_fork(struct heap *h, uint32_t slab)
 {
     struct remote *r = remote_at(slab);
-    if (load_relaxed(&r->armed) == 0) /* a plain look first: it spares the copy of an untouched page */
-        exchange_acq_rel(&r->armed, 1);
-    heap_collect(h, slab);
+    if (load_relaxed(&r->news) != 0) /* a plain look first: it spares the copy of an untouched page */
+        exchange_acq_rel(&r->news, 0);
+    heap_collect(h, slab, NEWS_ALL); /* a producer that is gone may have set its bit and not have come to say so */
 }

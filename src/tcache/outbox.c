@@ -18,10 +18,7 @@ void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
     const struct bin_info *info = bin_info(bin);
     uint32_t word = number / 64;
     uint64_t bit = (uint64_t)1 << (number % 64);
-    /* Fibonacci hashing of (slab, word): neighbours spread over the table. */
-    uint32_t slot = ((slab * 64u + word) * 2654435769u) >> 26;
-    _Static_assert(OUTBOX_ENTRIES == 64, "six bits of hash");
-    struct outbox_entry *e = &o->entries[slot];
+    struct outbox_entry *e = outbox_slot(o, slab, word);
     if (e->slab != SLAB_NONE && (e->slab != slab || e->word != word))
         deliver(o, e);
     if (e->slab == SLAB_NONE) {

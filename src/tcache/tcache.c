@@ -124,7 +124,7 @@ static void *small(struct tcache *t, unsigned bin)
     return large_alloc(bytes, bytes & -bytes, &zeroed);
 }
 
-SLOW void *tcache_malloc_slow(size_t bytes)
+void *tcache_malloc_slow(size_t bytes)
 {
     struct tcache *t = tcache_self_or_attach();
     bool zeroed;
@@ -154,7 +154,7 @@ struct place {
     unsigned bin;
 };
 
-static bool find_place(const void *block, struct place *place)
+FAST bool find_place(const void *block, struct place *place)
 {
     uint64_t slab = window_slab_index(block);
     if (slab >= load_acquire(&window.limit))
@@ -192,10 +192,8 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     store_relaxed(&m->top, top + 1);
 }
 
-SLOW void tcache_free_slow(void *block)
+SLOW static void free_uncommon(void *block)
 {
-    if (block == NULL)
-        return;
     struct tcache *t = tcache_self_or_attach();
     struct place place;
     if (!find_place(block, &place)) {
@@ -210,16 +208,30 @@ SLOW void tcache_free_slow(void *block)
     }
     const struct bin_info *info = bin_info(place.bin);
     uint32_t number = slab_block_number(place.slab, info, block);
-    if (t == NULL) {
+    if (t == NULL)
         upcall_fork_recover();
-        remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
-        return;
-    }
-    tcache_note_slow(t);
-    if (UNLIKELY(t->checked))
+    else
+        tcache_note_slow(t);
+    if (t == NULL || UNLIKELY(t->checked))
         remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
     else
         outbox_add(&t->outbox, place.slab, place.bin, number);
+}
+
+/* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
+ * neighbours in the outbox. (A checked thread's outbox is empty: there is nothing to join.) */
+void tcache_free_slow(void *block)
+{
+    if (block == NULL)
+        return;
+    struct tcache *t = tcache_self();
+    struct place place;
+    if (LIKELY(t != NULL) && find_place(block, &place) && place.owner != t->heap.id) {
+        const struct bin_info *info = bin_info(place.bin);
+        if (LIKELY(outbox_join(&t->outbox, place.slab, info, slab_block_number(place.slab, info, block))))
+            return;
+    }
+    free_uncommon(block);
 }
 
 size_t tcache_usable_bytes(const void *block)

@@ -51,8 +51,8 @@ FAST struct tcache *tcache_of_heap(struct heap *h)
 }
 
 /* The slow ends of the hit paths; NULL when memory is out. Neither sets errno. */
-SLOW void *tcache_malloc_slow(size_t bytes);
-SLOW void tcache_free_slow(void *block);
+NOINLINE void *tcache_malloc_slow(size_t bytes);
+NOINLINE void tcache_free_slow(void *block);
 /* Medium sizes (TINY_MAX_BYTES < bytes <= MEDIUM_MAX_BYTES); falls through to the slow path. */
 void *tcache_malloc_medium(size_t bytes);
 

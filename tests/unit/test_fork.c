@@ -183,7 +183,7 @@ static void child_collects(void *argument)
     const uint32_t slab = first_slab_of(b);
     const int64_t before = h->bins[BIN_2048].outstanding;
     take_slow_path();
-    REQUIRE(load_relaxed(&remote_at(slab)->armed) == 1);
+    REQUIRE(load_relaxed(&remote_at(slab)->news) == 0);
     REQUIRE(load_relaxed(&h->remote_stack) == SLAB_NONE);
     REQUIRE(h->bins[BIN_2048].outstanding == before - 3);
     REQUIRE(slab_is_valid(slab));
@@ -210,7 +210,7 @@ static void test_what_dead_producers_left_is_collected(void **state)
                           1u << slab_block_number(slab, info, b.blocks[1]) |
                           1u << slab_block_number(slab, info, b.blocks[2]);
     fetch_or_release(&remote_words(slab, info)[0], bits);
-    store_relaxed(&remote_at(slab)->armed, 0);
+    store_relaxed(&remote_at(slab)->news, news_of_word(0));
     assert_child_passes(child_collects, &b);
     /* Here nobody died: the delivery is completed, and the owner frees the rest. */
     remote_push(&b.cache->heap.remote_stack, slab);

@@ -31,7 +31,7 @@ static void test_refill_attaches_slabs(void **state)
     const uint32_t slab = slab_of(batch[15], BIN_2048);
     assert_int_equal(*window_word(slab), h->id << MAP_OWNER_SHIFT | BIN_2048 * BIN_STRIDE_BYTES);
     assert_int_equal(remote_at(slab)->owner, h->id);
-    assert_int_equal(remote_at(slab)->armed, 1);
+    assert_int_equal(remote_at(slab)->news, 0);
     for (unsigned i = 0; i < 10; i++)
         assert_ptr_equal(batch[15 - i], (char *)window_slab_address(slab) + i * 2048);
     assert_int_equal(h->bins[BIN_2048].slab_count, 1);
@@ -103,7 +103,7 @@ static void test_emptied_slabs_retire_but_one(void **state)
         const bool kept = h->bins[BIN_2048].list == slab;
         assert_int_equal(slab_at(slab)->state, kept ? SLAB_LISTED : SLAB_UNUSED);
         assert_int_equal(*window_word(slab) != 0, kept);
-        assert_int_equal(remote_at(slab)->armed, kept);
+        assert_int_equal(remote_at(slab)->news == 0, kept);
     }
     age(h, true);
 }
@@ -199,14 +199,14 @@ static void test_remote_frees_come_back_at_a_drain(void **state)
     const uint32_t slab = slab_of(blocks[0], BIN_2048);
     assert_int_equal(slab_at(slab)->state, SLAB_FULL);
     deliver_block(blocks[3], BIN_2048);
-    assert_int_equal(remote_at(slab)->armed, 0); /* the token is on the stack */
+    assert_int_not_equal(remote_at(slab)->news, 0); /* the token is on the stack */
     assert_int_equal(h->remote_stack, slab);
     deliver_block(blocks[9], BIN_2048); /* pushes nothing */
     assert_int_equal(h->remote_stack, slab);
     assert_int_equal(remote_at(slab)->next, SLAB_NONE);
     drain(h);
     assert_int_equal(h->remote_stack, SLAB_NONE);
-    assert_int_equal(remote_at(slab)->armed, 1);
+    assert_int_equal(remote_at(slab)->news, 0);
     assert_int_equal(slab_at(slab)->state, SLAB_LISTED);
     assert_int_equal(slab_at(slab)->free_count, 2);
     assert_int_equal(h->bins[BIN_2048].outstanding, 30);
@@ -255,7 +255,7 @@ static void test_token_out_keeps_an_empty_slab(void **state)
     struct heap *thief = new_heap();
     const unsigned count = take_slabs(h, BIN_2048, blocks, 2);
     const uint32_t slab = slab_of(blocks[0], BIN_2048);
-    assert_int_equal(exchange_acq_rel(&remote_at(slab)->armed, 0), 1); /* R2 */
+    assert_int_equal(fetch_or_acq_rel(&remote_at(slab)->news, news_of_word(0)), 0); /* R2 */
     flush(h, BIN_2048, blocks + 32, 1);                               /* the other slab is listed */
     flush(h, BIN_2048, blocks, 32);
     assert_int_equal(slab_at(slab)->free_count, 32);
@@ -274,7 +274,7 @@ static void test_token_out_keeps_an_empty_slab(void **state)
     remote_push(&h->remote_stack, slab); /* R4 */
     drain(h);
     assert_int_equal(*window_word(slab), 0);
-    assert_int_equal(remote_at(slab)->armed, 0);
+    assert_int_not_equal(remote_at(slab)->news, 0);
     drain(thief);
     for (unsigned i = 33; i < count; i++)
         deliver_block(blocks[i], BIN_2048);

@@ -29,8 +29,9 @@ static char *block_of(uint32_t slab, const struct bin_info *info, uint32_t numbe
 /* Returns the new number of free blocks. */
 static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
 {
-    assert_int_equal(slab_put(slab, info, &block, 1), 1);
-    return slab_at(slab)->free_count;
+    const uint32_t free_count = slab_put(slab, slab_at(slab), info, block);
+    assert_int_equal(slab_at(slab)->free_count, free_count);
+    return free_count;
 }
 
 static void test_fresh_slab_gives_its_blocks_in_order(void **state)
@@ -80,27 +81,50 @@ static void test_lowest_free_block_first(void **state)
     }
 }
 
-/* One call takes the blocks of one slab, up to the first of another. */
-static void test_batches_end_at_another_slab(void **state)
+/* One call takes neighbours in one slab, upwards or downwards, over words' ends, and no further. */
+static void test_neighbours_go_back_together(void **state)
 {
     (void)state;
-    const unsigned bins[] = {0, 22, 39};
-    for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
-        const struct bin_info *info = bin_info(bins[b]);
-        const uint32_t one = new_run(bins[b]);
-        const uint32_t two = new_run(bins[b]);
-        void *x[8], *y[8];
-        slab_take(one, &x[7], 8);
-        slab_take(two, &y[7], 8);
-        void *const batch[] = {x[7], x[2], x[0], y[0], y[5], x[3], x[1], y[1]};
-        assert_int_equal(slab_put(one, info, batch, 8), 3);
-        assert_int_equal(slab_put(two, info, batch + 3, 5), 2);
-        assert_int_equal(slab_put(one, info, batch + 5, 1), 1); /* and never more than asked */
-        assert_int_equal(slab_put(one, info, batch + 6, 2), 1);
-        assert_int_equal(slab_put(two, info, batch + 7, 1), 1);
-        assert_int_equal(slab_at(one)->free_count, info->block_count - 8 + 5);
-        assert_int_equal(slab_at(two)->free_count, info->block_count - 8 + 3);
-        assert_true(slab_is_valid(one) && slab_is_valid(two));
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const uint32_t slab = new_run(bin);
+        static void *out[SLAB_BYTES / 16];
+        static void *batch[SLAB_BYTES / 16 + 1];
+        const unsigned count = info->block_count;
+        for (unsigned down = 0; down < 2; down++) {
+            assert_int_equal(slab_take(slab, &out[count - 1], count), count);
+            for (unsigned i = 0; i < count; i++)
+                batch[i] = block_of(slab, info, down ? count - 1 - i : i);
+            /* What stands behind the slab's end looks like one more neighbour where the run has no unused tail. */
+            batch[count] = (char *)batch[count - 1] + (down ? -(ptrdiff_t)info->block_bytes : (ptrdiff_t)info->block_bytes);
+            assert_true(slab_are_neighbours(info, batch[0], batch[1]));
+            assert_false(slab_are_neighbours(info, batch[0], batch[2]));
+            assert_int_equal(slab_put_neighbours(slab, info, batch, 1), 1);
+            assert_int_equal(slab_put_neighbours(slab, info, batch + 1, 2), 2); /* never more than asked */
+            assert_true(slab_is_valid(slab));
+            assert_int_equal(slab_put_neighbours(slab, info, batch + 3, count + 1 - 3), count - 3);
+            assert_int_equal(slab_at(slab)->free_count, count);
+            assert_true(slab_is_valid(slab));
+        }
+        assert_int_equal(slab_take(slab, &out[5], 6), 6);
+        void *broken[] = {out[5], out[4], out[2], out[3], out[0]}; /* blocks 0 1 3 2 5 */
+        assert_int_equal(slab_put_neighbours(slab, info, broken, 5), 2);
+        assert_int_equal(slab_put_neighbours(slab, info, broken + 2, 3), 2);
+        assert_int_equal(slab_put_neighbours(slab, info, broken + 4, 1), 1);
+        assert_int_equal(slab_at(slab)->free_count, count - 1);
+        assert_true(slab_is_valid(slab));
+    }
+}
+
+/* The bit behind the last block must exist wherever an address behind it does: slab_put has no test of its own for it. */
+static void test_number_behind_the_last_block_is_padding(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const size_t used = (size_t)info->block_count * info->block_bytes;
+        assert_true(used == SLAB_BYTES << info->run_slabs_log2 || info->block_count % 64 != 0);
+        assert_true((SLAB_BYTES << info->run_slabs_log2) - used < info->block_bytes);
     }
 }
 
@@ -150,6 +174,13 @@ static void put(void *argument)
     put_one(m->slab, m->info, m->block);
 }
 
+static void put_neighbours(void *argument)
+{
+    const struct misuse *m = argument;
+    void *blocks[] = {(char *)m->block - m->info->block_bytes, m->block};
+    slab_put_neighbours(m->slab, m->info, blocks, 2);
+}
+
 static void put_word(void *argument)
 {
     const struct misuse *m = argument;
@@ -173,6 +204,7 @@ static void test_misuse_is_fatal(void **state)
         m.block = out[2]; /* block 3 */
         put_one(m.slab, m.info, m.block);
         assert_aborts(put, &m, "double free", m.block);
+        assert_aborts(put_neighbours, &m, "double free", m.block);
         m.mask = 0x19; /* blocks 0, 3 and 4 */
         assert_aborts(put_word, &m, "double free", m.block);
         m.block = block_of(m.slab, m.info, 6); /* never handed out */
@@ -189,6 +221,7 @@ static void test_misuse_is_fatal(void **state)
     assert_true((size_t)tail.info->block_count * tail.info->block_bytes < SLAB_BYTES);
     tail.block = block_of(tail.slab, tail.info, tail.info->block_count);
     assert_aborts(number, &tail, "free of a pointer into the middle of a block", tail.block);
+    assert_aborts(put, &tail, "free of a pointer into the middle of a block", tail.block);
 }
 
 static void test_broken_state_shows(void **state)
@@ -203,7 +236,8 @@ static void test_broken_state_shows(void **state)
     s->inline_words[0] = 1;
     assert_false(slab_is_valid(slab));
     *s = good;
-    s->bump = (uint16_t)(s->block_count + 1);
+    s->inline_words[0] = 0; /* block 0 to 31 are out, and so is the padding */
+    s->free_count = 0;
     assert_false(slab_is_valid(slab));
     *s = good;
     assert_true(slab_is_valid(slab));
@@ -272,7 +306,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_fresh_slab_gives_its_blocks_in_order, fresh),
         cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
-        cmocka_unit_test_setup(test_batches_end_at_another_slab, fresh),
+        cmocka_unit_test_setup(test_neighbours_go_back_together, fresh),
+        cmocka_unit_test(test_number_behind_the_last_block_is_padding),
         cmocka_unit_test_setup(test_words_of_remote_frees, fresh),
         cmocka_unit_test_setup(test_block_numbers, fresh),
         cmocka_unit_test_setup(test_misuse_is_fatal, fresh),

@@ -21,7 +21,7 @@ static void test_claims_the_lowest_that_fits(void **state)
             const unsigned alignment = 1u << (r >> 40) % 6;
             struct superslab s = {.free_mask = free_mask};
             bool clean = false;
-            const int first = superslab_claim(&s, count, alignment, &clean);
+            const int first = superslab_claim(&s, UINT32_MAX, count, alignment, &clean);
             assert_int_equal(first, claim_by_hand(free_mask, count, alignment));
             const uint32_t claimed = first < 0 ? 0 : mask32(count) << first;
             assert_int_equal(s.free_mask, free_mask & ~claimed);
@@ -39,7 +39,7 @@ static void test_every_pattern_of_a_few_slabs(void **state)
             for (unsigned alignment = 1; alignment <= 8; alignment *= 2) {
                 struct superslab s = {.free_mask = free_mask};
                 bool clean;
-                assert_int_equal(superslab_claim(&s, count, alignment, &clean),
+                assert_int_equal(superslab_claim(&s, UINT32_MAX, count, alignment, &clean),
                                  claim_by_hand(free_mask, count, alignment));
             }
         }
@@ -51,9 +51,9 @@ static void test_whole_and_empty(void **state)
     (void)state;
     bool clean;
     struct superslab s = {.free_mask = UINT32_MAX};
-    assert_int_equal(superslab_claim(&s, 32, 32, &clean), 0);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 32, 32, &clean), 0);
     assert_int_equal(s.free_mask, 0);
-    assert_int_equal(superslab_claim(&s, 1, 1, &clean), -1);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 1, 1, &clean), -1);
     assert_int_equal(superslab_release(&s, UINT32_MAX), 0);
     assert_int_equal(s.free_mask, UINT32_MAX);
 }
@@ -63,14 +63,14 @@ static void test_clean_means_all_of_it(void **state)
     (void)state;
     bool clean;
     struct superslab s = {.free_mask = 0xff, .dirty_mask = 0x04, .idle_mask = 0x0f};
-    assert_int_equal(superslab_claim(&s, 2, 1, &clean), 0);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 2, 1, &clean), 0);
     assert_true(clean);
     assert_int_equal(s.dirty_mask, 0x07);
     assert_int_equal(s.idle_mask, 0x0c); /* the claimed ones are idle no longer */
-    assert_int_equal(superslab_claim(&s, 2, 1, &clean), 2);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 2, 1, &clean), 2);
     assert_false(clean); /* one of the two */
     assert_int_equal(superslab_release(&s, 0x03), 0xf0);
-    assert_int_equal(superslab_claim(&s, 1, 1, &clean), 0);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 1, 1, &clean), 0);
     assert_false(clean);
 }
 
@@ -80,7 +80,7 @@ static void test_prewarmed_until_used(void **state)
     (void)state;
     bool clean = false;
     struct superslab s = {.free_mask = UINT32_MAX, .prewarmed = 1};
-    assert_int_equal(superslab_claim(&s, 2, 1, &clean), 0);
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 2, 1, &clean), 0);
     assert_true(clean);
     assert_int_equal(s.prewarmed, 0);
     assert_int_equal(s.dirty_mask, UINT32_MAX);
@@ -136,7 +136,7 @@ static void *claim_and_release(void *argument)
             if (!superslab_claim_exact(&contended, claimed, &clean))
                 continue;
         } else {
-            const int first = superslab_claim(&contended, count, 1u << (r >> 16) % 4, &clean);
+            const int first = superslab_claim(&contended, UINT32_MAX, count, 1u << (r >> 16) % 4, &clean);
             if (first < 0)
                 continue;
             claimed = mask32(count) << first;
