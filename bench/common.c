@@ -150,19 +150,53 @@ uint64_t bench_rss_peak_kb(void)
     return (uint64_t)usage.ru_maxrss;
 }
 
+uint64_t bench_rss_bytes(void)
+{
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (length <= 0) {
+        bench_fail("cannot read /proc/self/statm");
+    }
+    close(fd);
+    text[length] = '\0';
+    char *after_size;
+    strtoull(text, &after_size, 10);
+    return strtoull(after_size, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 void bench_report(const char *name, const struct bench_options *options, uint64_t ops, double seconds)
+{
+    bench_report_figures(name, options, ops, seconds, NULL, 0);
+}
+
+void bench_report_figures(const char *name, const struct bench_options *options, uint64_t ops, double seconds,
+                          const struct bench_figure *figures, size_t figure_count)
 {
     double ops_per_s = seconds > 0.0 ? (double)ops / seconds : 0.0;
     uint64_t rss_peak_kb = bench_rss_peak_kb();
     if (options->json) {
-        printf("{\"bench\":\"%s\",\"threads\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"seconds\":%.6f,\"ops_per_s\":%.0f,"
-               "\"rss_peak_kb\":%" PRIu64 ",\"seed\":%" PRIu64 "}\n",
-               name, options->threads, ops, seconds, ops_per_s, rss_peak_kb, options->seed);
+        printf("{\"bench\":\"%s\",\"name\":\"%s\",\"threads\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"seconds\":%.6f,"
+               "\"ops_per_s\":%.0f,\"rss_peak_kb\":%" PRIu64 ",\"seed\":%" PRIu64,
+               name, name, options->threads, ops, seconds, ops_per_s, rss_peak_kb, options->seed);
+        for (size_t i = 0; i < figure_count; i++) {
+            printf(",\"%s\":%.10g", figures[i].name, figures[i].value);
+        }
+        if (bench_report_latency != NULL) {
+            bench_report_latency(true);
+        }
+        printf("}\n");
     } else {
         printf("%s: %.2f M ops/s (%" PRIu64 " threads, %" PRIu64 " ops in %.3f s, RSS peak %" PRIu64 " KiB, "
                "seed %" PRIu64 "%s)\n",
                name, ops_per_s / 1e6, options->threads, ops, seconds, rss_peak_kb, options->seed,
                options->check ? ", contents checked" : "");
+        for (size_t i = 0; i < figure_count; i++) {
+            printf("  %-28s %.6g\n", figures[i].name, figures[i].value);
+        }
+        if (bench_report_latency != NULL) {
+            bench_report_latency(false);
+        }
     }
 }
 

@@ -1,11 +1,14 @@
-/* What every benchmark shares: options, a cheap generator of random numbers, the clock, the peak of resident memory,
- * block patterns for --check, and the one result line. Nothing here allocates while a benchmark is being timed. */
+/* What every benchmark shares: options, the driver that runs and times its threads, a cheap generator of random
+ * numbers, the clock, resident memory, block patterns for --check, and the one result line. Nothing here allocates
+ * while a benchmark is being timed. */
 #ifndef HAKMEM_BENCH_COMMON_H
 #define HAKMEM_BENCH_COMMON_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #define BENCH_CACHE_LINE_BYTES 64
 #define BENCH_MAX_THREADS 1024
@@ -33,6 +36,43 @@ struct bench_extra {
 void bench_parse(int argc, char **argv, const char *about, struct bench_options *options,
                  const struct bench_extra *extras, size_t extra_count);
 
+/* One thread of a benchmark. */
+struct bench_worker {
+    uint64_t index;  /* 0..threads-1 */
+    uint64_t random; /* state for bench_random(), from bench_seed(options->seed, index) */
+    const struct bench_options *options;
+    void *state; /* workload->state_bytes zeroed bytes of its own, page-aligned, from bench_map() */
+};
+
+/* A benchmark as the driver sees it. The loop inside `run` should take "check" as a constant of an always_inline
+ * body, so that the timed flavour carries no trace of the checking one: see random_mixed.c. */
+struct bench_workload {
+    const char *name;
+    size_t state_bytes;
+    uint64_t ops_per_batch; /* operations asked for between two looks at the clock */
+    /* Optional; in the thread, before the common start, not timed. */
+    void (*prepare)(struct bench_worker *worker);
+    /* Does about `ops` operations (one malloc or one free counts one) and returns how many it did, at least 1. A
+     * thread that cannot go on, because its partner has ended, returns 0 and is asked no more. */
+    uint64_t (*run)(struct bench_worker *worker, uint64_t ops);
+    /* Optional; in the thread, right after its own timed part while others may still run: verifies and frees what is
+     * left, tells partners that it has ended. */
+    void (*finish)(struct bench_worker *worker);
+    /* Optional: how many of options->ops the worker does. Without it all do alike. */
+    uint64_t (*share)(const struct bench_options *options, uint64_t index);
+};
+
+/* Runs options->threads workers, the calling thread being worker 0 (a program of one thread must be measured as one),
+ * until the operations or the seconds are reached, prints the report and returns the exit status. */
+int bench_run(const struct bench_workload *workload, const struct bench_options *options);
+
+/* pthread_create() that ends the program if there is no thread to be had. */
+void bench_thread_start(pthread_t *thread, void *(*function)(void *), void *argument);
+
+/* One turn of a waiting loop; `spins` counts the turns and begins at 0. Spins shortly, then gives the processor away:
+ * the one waited for may need it. */
+void bench_wait_turn(unsigned *spins);
+
 /* Monotonic time in seconds. */
 double bench_now(void);
 
@@ -42,14 +82,41 @@ void bench_sleep(double seconds);
 /* Highest resident set so far, in KiB. */
 uint64_t bench_rss_peak_kb(void);
 
+/* Resident set now, in bytes. */
+uint64_t bench_rss_bytes(void);
+
 /* Prints the result: one line of JSON with --json, a readable line otherwise. */
 void bench_report(const char *name, const struct bench_options *options, uint64_t ops, double seconds);
+
+/* A number of a benchmark's own: a member of the JSON line, or a readable line of its own. */
+struct bench_figure {
+    const char *name; /* with its unit: "rss_mean_mib" */
+    double value;
+};
+void bench_report_figures(const char *name, const struct bench_options *options, uint64_t ops, double seconds,
+                          const struct bench_figure *figures, size_t figure_count);
+
+/* Defined in the timed flavour of a benchmark only (latency.c): adds members to the JSON line, or readable lines. */
+void bench_report_latency(bool json) __attribute__((weak));
 
 /* Prints the message and exits 1. */
 void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* Memory for the benchmark's own tables, straight from the kernel: the allocator under test must not see it. */
 void *bench_map(size_t bytes);
+
+/* A block whose first and last byte are written, as the least that any program does to its memory; ends the program
+ * if there is none. */
+static inline char *bench_malloc(size_t size)
+{
+    char *block = malloc(size);
+    if (__builtin_expect(block == NULL, 0)) {
+        bench_fail("malloc(%zu) failed", size);
+    }
+    block[0] = (char)size;
+    block[size - 1] = (char)size;
+    return block;
+}
 
 /* --check: the pattern depends on address and size, so a block handed out twice or overlapping another is noticed
  * unless it is the very same block at the very same size. `salt` tells those apart. */

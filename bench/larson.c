@@ -11,9 +11,7 @@
 #include "common.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <semaphore.h>
-#include <stdlib.h>
 
 struct config {
     struct bench_options options;
@@ -54,17 +52,6 @@ static uint32_t random_size(const struct config *shape, uint32_t random)
            bench_scale(random, (uint32_t)(shape->size_max_bytes - shape->size_min_bytes + 1));
 }
 
-static char *allocate(size_t size)
-{
-    char *block = malloc(size);
-    if (__builtin_expect(block == NULL, 0)) {
-        bench_fail("malloc(%zu) failed", size);
-    }
-    block[0] = (char)size;
-    block[size - 1] = (char)size;
-    return block;
-}
-
 /* One body for both flavours; `check` is a constant at each call, so the timed loop carries no trace of it. */
 static inline __attribute__((always_inline)) void replace(struct lane *lane, uint64_t count, const bool check)
 {
@@ -81,7 +68,7 @@ static inline __attribute__((always_inline)) void replace(struct lane *lane, uin
             bench_verify(blocks[victim], lane->sizes[victim], lane->salt + victim);
         }
         free(blocks[victim]);
-        char *block = allocate(size);
+        char *block = bench_malloc(size);
         if (check) {
             bench_fill(block, size, lane->salt + victim);
             lane->sizes[victim] = size;
@@ -122,8 +109,6 @@ static bool work_rounds(struct lane *lane)
     return false;
 }
 
-static void start_thread(struct lane *lane, pthread_t *thread);
-
 static void *work(void *argument)
 {
     struct lane *lane = argument;
@@ -142,16 +127,9 @@ static void *work(void *argument)
         sem_post(&lane->finished);
     } else {
         pthread_t successor;
-        start_thread(lane, &successor);
+        bench_thread_start(&successor, work, lane);
     }
     return NULL;
-}
-
-static void start_thread(struct lane *lane, pthread_t *thread)
-{
-    if (pthread_create(thread, NULL, work, lane) != 0) {
-        bench_fail("cannot start a thread");
-    }
 }
 
 static void prepare_lane(struct lane *lane, uint64_t index)
@@ -170,7 +148,7 @@ static void prepare_lane(struct lane *lane, uint64_t index)
     sem_init(&lane->finished, 0, 0);
     for (uint64_t i = 0; i < config.blocks_per_thread; i++) {
         uint32_t size = random_size(&config, (uint32_t)bench_random(&lane->random));
-        lane->blocks[i] = allocate(size);
+        lane->blocks[i] = bench_malloc(size);
         if (options->check) {
             bench_fill(lane->blocks[i], size, lane->salt + i);
             lane->sizes[i] = size;
@@ -213,7 +191,7 @@ int main(int argc, char **argv)
     }
     for (uint64_t i = 0; i < lane_count; i++) {
         pthread_t thread;
-        start_thread(&lanes[i], &thread);
+        bench_thread_start(&thread, work, &lanes[i]);
     }
     uint64_t replacements = 0;
     double begin = INFINITY;

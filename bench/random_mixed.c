@@ -8,25 +8,9 @@
 #define _GNU_SOURCE
 #include "common.h"
 
-#include <math.h>
-#include <pthread.h>
-#include <stdlib.h>
-
 #define SIZE_MIN_BYTES 16
 #define SIZE_MAX_BYTES 256
 #define SLOT_COUNT 400
-#define STEPS_PER_BATCH 8192 /* between two looks at the clock: well under a millisecond */
-
-struct worker {
-    _Alignas(BENCH_CACHE_LINE_BYTES) pthread_t thread;
-    const struct bench_options *options;
-    pthread_barrier_t *start;
-    uint64_t seed;
-    uint64_t ops_wanted; /* UINT64_MAX: run for options->seconds */
-    uint64_t ops_done;
-    double begin; /* of the timed part */
-    double end;
-};
 
 struct slots {
     char *block[SLOT_COUNT];
@@ -78,61 +62,34 @@ static __attribute__((noinline)) uint64_t run_checked(struct slots *slots, uint6
     return run_batch(slots, random, steps, salt, true);
 }
 
-static void *work(void *argument)
+static uint64_t run(struct bench_worker *worker, uint64_t ops)
 {
-    struct worker *worker = argument;
-    struct slots slots = {{NULL}, {0}};
-    uint64_t random = worker->seed;
-    uint64_t done = 0;
-    pthread_barrier_wait(worker->start);
-    worker->begin = bench_now();
-    double deadline = worker->ops_wanted == UINT64_MAX ? worker->begin + worker->options->seconds : INFINITY;
-    do {
-        uint64_t left = worker->ops_wanted - done;
-        uint64_t steps = left / 2 < STEPS_PER_BATCH ? (left + 1) / 2 : STEPS_PER_BATCH;
-        done += worker->options->check ? run_checked(&slots, &random, steps, worker->seed)
-                                       : run_timed(&slots, &random, steps);
-        worker->end = bench_now();
-    } while (done < worker->ops_wanted && worker->end < deadline);
-    worker->ops_done = done;
+    uint64_t steps = (ops + 1) / 2;
+    return worker->options->check ? run_checked(worker->state, &worker->random, steps, worker->index << 32)
+                                  : run_timed(worker->state, &worker->random, steps);
+}
+
+static void finish(struct bench_worker *worker)
+{
+    struct slots *slots = worker->state;
     for (size_t i = 0; i < SLOT_COUNT; i++) {
-        if (worker->options->check && slots.block[i] != NULL) {
-            bench_verify(slots.block[i], slots.size[i], worker->seed + i);
+        if (worker->options->check && slots->block[i] != NULL) {
+            bench_verify(slots->block[i], slots->size[i], (worker->index << 32) + i);
         }
-        free(slots.block[i]);
+        free(slots->block[i]);
     }
-    return NULL;
 }
 
 int main(int argc, char **argv)
 {
     struct bench_options options = {.seconds = 1.0, .threads = 1, .seed = 42};
     bench_parse(argc, argv, "random_mixed: malloc and free of 16..256 bytes in 400 random slots", &options, NULL, 0);
-
-    struct worker *workers = bench_map(options.threads * sizeof *workers);
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, (unsigned)options.threads);
-    for (uint64_t i = 0; i < options.threads; i++) {
-        uint64_t share = options.ops / options.threads + (i < options.ops % options.threads ? 1 : 0);
-        workers[i].options = &options;
-        workers[i].start = &start;
-        workers[i].seed = bench_seed(options.seed, i);
-        workers[i].ops_wanted = options.ops != 0 ? share : UINT64_MAX;
-        /* The main thread is the first worker: a program of one thread must not be measured as one of two. */
-        if (i > 0 && pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0) {
-            bench_fail("cannot start thread %d", (int)i);
-        }
-    }
-    work(&workers[0]);
-    uint64_t ops = workers[0].ops_done;
-    double begin = workers[0].begin;
-    double end = workers[0].end;
-    for (uint64_t i = 1; i < options.threads; i++) {
-        pthread_join(workers[i].thread, NULL);
-        ops += workers[i].ops_done;
-        begin = workers[i].begin < begin ? workers[i].begin : begin;
-        end = workers[i].end > end ? workers[i].end : end;
-    }
-    bench_report("random_mixed", &options, ops, end - begin);
-    return 0;
+    static const struct bench_workload workload = {
+        .name = "random_mixed",
+        .state_bytes = sizeof(struct slots),
+        .ops_per_batch = 16384, /* well under a millisecond */
+        .run = run,
+        .finish = finish,
+    };
+    return bench_run(&workload, &options);
 }

@@ -1,0 +1,220 @@
+"""Runs rows under libraries in interleaved rounds, and collects what was measured in a document:
+
+    {"format": 1, "command": the command line, "date", "machine": {...},
+     "libraries": {NAME: {"file", "version", "role", "settings"}},
+     "suites": {SUITE: {"rounds", "seconds", "threads", "load": [before, after],
+                        "not_run": [{"name", "reason"}], "rows": [
+        {"name", "bench", "command", "threads", "group", "unit",
+         "runs": {NAME: [one per round:
+            {"time", "user", "rss_kb", "wall_s", "user_s", "system_s", "figures": {the benchmark's own JSON}}
+            or {"failed": reason}]}}]}}}
+
+`time` is nanoseconds per operation for a benchmark, seconds for a program; `user` is the user time in the same unit.
+These runs are all that is measured; figures.py adds the rest."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+
+LAUNCH_FAILED = "ended without a report"
+
+
+class Missing(Exception):
+    """A program that a row needs is not there."""
+
+
+class Launcher:
+    """Runs a command under a library, by way of build/bench/launch, which says why."""
+
+    def __init__(self, build, timeout):
+        self.path = os.path.join(build, "bench", "launch")
+        self.timeout = timeout
+        if not os.access(self.path, os.X_OK):
+            raise Missing("%s is not built: cmake -S . -B build && cmake --build build" % self.path)
+
+    def start(self, command, library, cwd=None, environment=None, preload=None):
+        """The run that has begun; finish() waits for its end. It has a session of its own, so that it can be ended with
+        all of its children. Its output goes to files: a pipe would be kept open by a grandchild that lives on."""
+        return Run(self, command, library, cwd, environment, preload)
+
+    def run(self, command, library, cwd=None, environment=None, preload=None):
+        return self.start(command, library, cwd, environment, preload).finish()
+
+
+class Run:
+    def __init__(self, launcher, command, library, cwd, environment, preload):
+        self.timeout = launcher.timeout
+        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.report, child_report = os.pipe()
+        chosen = library.environment()
+        chosen.update(environment or {})
+        path = preload if preload is not None else (os.path.abspath(library.path) if library.path else "")
+        try:
+            self.process = subprocess.Popen([launcher.path, str(child_report), path] + list(command), env=chosen,
+                                            cwd=cwd, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err,
+                                            pass_fds=(child_report,), start_new_session=True)
+        finally:
+            os.close(child_report)
+
+    def end(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def finish(self):
+        """{"failed": reason}, or {"wall_s", "user_s", "system_s", "rss_kb", "output"}."""
+        try:
+            self.process.wait(timeout=self.timeout)
+        except subprocess.TimeoutExpired:
+            return {"failed": "no end within %g s" % self.timeout}
+        finally:
+            self.end()  # also on Ctrl-C, and whatever the command left running
+            with os.fdopen(self.report, "rb") as report:
+                said = report.read().decode()
+            output, errors = self.texts()
+        if not said:
+            return {"failed": last_line(errors) or LAUNCH_FAILED}
+        cost = json.loads(said)
+        reason = failure(cost, errors)
+        if reason:
+            return {"failed": reason}
+        return {"wall_s": cost["wall_s"], "user_s": cost["user_s"], "system_s": cost["system_s"],
+                "rss_kb": cost["rss_peak_kb"], "output": output}
+
+    def texts(self):
+        result = []
+        for stream in (self.out, self.err):
+            stream.seek(0)
+            result.append(stream.read().decode(errors="replace"))
+            stream.close()
+        return result
+
+
+def last_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def failure(cost, errors):
+    """Why a run does not count; "" if it does."""
+    if cost["signal"]:
+        return "ended by " + signal.Signals(cost["signal"]).name
+    if cost["exit"]:
+        return ("exit code %d: %s" % (cost["exit"], last_line(errors))).rstrip(": ")
+    # The loader only warns about what it cannot load, and the run would measure the wrong allocator.
+    if "cannot be preloaded" in errors:
+        return "cannot be preloaded"
+    return ""
+
+
+def json_line(output):
+    """The line that a benchmark prints with --json, or None."""
+    for line in output.splitlines():
+        if line.startswith("{") and "ops_per_s" in line:
+            try:
+                return json.loads(line)
+            except ValueError:
+                return None
+    return None
+
+
+def run_row(row, library, launcher):
+    """One run of one row: what the document holds of it."""
+    result = row.program.run(launcher, library) if row.program else launcher.run(row.command, library)
+    if "failed" in result:
+        return result
+    figures = json_line(result.pop("output", ""))
+    if row.bench and figures is None:
+        return {"failed": "no JSON line with ops_per_s"}
+    if figures is not None:
+        if not figures["ops_per_s"] > 0 or not figures.get("ops", 0) > 0:
+            return {"failed": "no operations"}
+        result["time"] = 1e9 / figures["ops_per_s"]
+        result["user"] = result["user_s"] * 1e9 / figures["ops"]
+        result["figures"] = figures
+    else:
+        result.setdefault("time", result["wall_s"])
+        result["user"] = result["user_s"]
+        result["figures"] = {}
+    return result
+
+
+class Progress:
+    """One line on stderr: rewritten in place on a terminal, otherwise a new one at most every ten seconds."""
+
+    def __init__(self, total, quiet):
+        self.total, self.quiet, self.done = total, quiet, 0
+        self.begin, self.said = time.monotonic(), -1e9
+        self.terminal = sys.stderr.isatty()
+
+    def step(self, text, count=1):
+        now = time.monotonic()
+        left = (now - self.begin) / self.done * (self.total - self.done) if self.done else 0.0
+        if not self.quiet and (self.terminal or now - self.said >= 10.0):
+            self.said = now
+            line = "[%d/%d] %s%s" % (self.done + 1, self.total, text, ", %s left" % spoken(left) if self.done else "")
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write("\r\x1b[K" + line[:width] if self.terminal else line + "\n")
+            sys.stderr.flush()
+        self.done += count
+
+    def note(self, text):
+        if not self.quiet:
+            sys.stderr.write(("\r\x1b[K" if self.terminal else "") + text + "\n")
+
+    def finish(self):
+        if self.terminal and not self.quiet:
+            sys.stderr.write("\r\x1b[K")
+
+
+def spoken(seconds):
+    minutes = int(seconds + 0.5) // 60
+    return "%d h %d min" % divmod(minutes, 60) if minutes >= 60 else "%d min %d s" % divmod(int(seconds + 0.5), 60)
+
+
+def libraries_of(row, libraries):
+    """The floor runs only where it is a bound."""
+    return [library for library in libraries if library.role != "floor" or row.floor]
+
+
+def run_count(rows, libraries, rounds):
+    return rounds * sum(1 if row.bench == "control" else len(libraries_of(row, libraries)) for row in rows)
+
+
+def groups_of(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return list(groups.values())
+
+
+def measure_group(rows, libraries, control, rounds, launcher, progress):
+    """Runs the rows of one group: A B C, B C A, C A B ... so that no library is always the first, and what disturbs the
+    machine for a while disturbs all. A library that did not end in time is not given the chance again."""
+    results = {row.name: {} for row in rows}
+    hung = set()
+    for round_number in range(rounds):
+        turn = round_number % len(libraries)
+        order = [(control, row) for row in rows if row.bench == "control"]
+        order += [(library, row) for library in libraries[turn:] + libraries[:turn] for row in rows
+                  if row.bench != "control" and library in libraries_of(row, libraries)]
+        for library, row in order:
+            progress.step("%s, round %d of %d, %s" % (row.name, round_number + 1, rounds, library.name))
+            if (library.name, row.name) in hung:
+                result = {"failed": "not run again"}
+            else:
+                result = run_row(row, library, launcher)
+            if "failed" in result and (library.name, row.name) not in hung:
+                progress.note("%s, %s: FAILED: %s" % (row.name, library.name, result["failed"]))
+                if result["failed"].startswith("no end"):
+                    hung.add((library.name, row.name))
+            results[row.name].setdefault(library.name, []).append(result)
+    return [dict(row.described(), runs=results[row.name]) for row in rows]

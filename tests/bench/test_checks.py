@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Every benchmark, plain and timed, runs briefly under the library with --check: blocks keep what was written to them.
+
+    test_checks.py --build BUILD_FOLDER
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "bench"))
+from comparison import suite  # noqa: E402
+
+# Less memory than in a measurement, where filling it would take longer than all the rest.
+SMALLER = {"random_free": "--mib 8", "rss_1g": "--mib 16 --seconds 0.1", "large_loop": "--max-kib 1024",
+           "realloc_growth": "--max-mib 4", "calloc_large": "--max-kib 512"}
+
+
+def commands():
+    yield "control", ["--threads", "2"]
+    for _, program, options, threads, _ in suite.TABLE:
+        for threads_here in sorted({threads, 4}):
+            yield program, options.split() + SMALLER.get(program, "").split() + ["--threads", str(threads_here)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", required=True)
+    build = parser.parse_args().build
+    environment = dict(os.environ, LD_PRELOAD=os.path.join(build, "libhakmem.so"), HAKMEM_STATS_ENABLE="0")
+    failures = checked = 0
+    for program, options in commands():
+        for folder in ("bench", os.path.join("bench", "latency")):
+            if program == "control" and folder != "bench":
+                continue
+            command = [os.path.join(build, folder, program), "--seconds", "0.03"] + options + ["--check", "--json"]
+            checked += 1
+            try:
+                said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      timeout=30, check=False)
+                good = said.returncode == 0 and json.loads(said.stdout.decode())["ops"] > 0
+                output = (said.stdout + said.stderr).decode(errors="replace")
+            except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
+                good, output = False, str(error)
+            if not good:
+                failures += 1
+                print("FAIL: %s\n%s" % (" ".join(command), output))
+    print("benchmarks with --check: %d run, %d failed" % (checked, failures))
+    return 1 if failures or not checked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""bench/compare as a user calls it, for fractions of a second: every promised field is there, and no failure is lost.
+
+    test_compare.py --build BUILD_FOLDER --crashing LIBRARY
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "bench"))
+from comparison import charts, figures, libraries  # noqa: E402
+
+options = argparse.Namespace()
+
+
+def compare(*arguments):
+    command = [sys.executable, os.path.join(ROOT, "bench", "compare"), "--build", options.build, "--quiet"]
+    return subprocess.run(command + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=100,
+                          universal_newlines=True, check=False)
+
+
+class Compare(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def run_json(self, *arguments, **expected):
+        said = compare("--json", self.path("out.json"), "--markdown", self.path("out.md"), *arguments)
+        self.assertEqual(said.returncode, expected.get("status", 0), said.stderr)
+        with open(self.path("out.json"), encoding="utf-8") as f:
+            document = json.load(f)
+        with open(self.path("out.md"), encoding="utf-8") as f:
+            return document, f.read()
+
+    def test_two_benchmarks(self):
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--floor", "--only",
+                                       "^(random_mixed|larson, 1 thread)$", "--rounds", "2", "--seconds", "0.05")
+        for key in ("format", "command", "date", "machine", "libraries", "suites"):
+            self.assertIn(key, document)
+        for key in ("cpu", "processors", "memory_kb", "kernel", "architecture", "system"):
+            self.assertTrue(document["machine"][key], key)
+        self.assertEqual({name: facts["role"] for name, facts in document["libraries"].items()},
+                         {"hakmem": "subject", "glibc": "peer", "floor": "floor"})
+        for facts in document["libraries"].values():
+            self.assertTrue(facts["version"])
+        quick = document["suites"]["quick"]
+        self.assertEqual((quick["rounds"], quick["seconds"], quick["not_run"]), (2, 0.05, []))
+        self.assertEqual([row["name"] for row in quick["rows"]], ["random_mixed", "larson, 1 thread"])
+        for row in quick["rows"]:
+            self.assertEqual((row["unit"], row["threads"]), ("ns per operation", 1))
+            self.assertEqual(set(row["runs"]), {"hakmem", "glibc", "floor"})
+            for name, runs in row["runs"].items():
+                self.assertEqual(len(runs), 2)
+                for run in runs:
+                    for key in ("time", "user", "rss_kb", "wall_s", "user_s"):
+                        self.assertGreater(run[key], 0, (name, key))
+                    self.assertGreaterEqual(run["system_s"], 0)
+                    self.assertGreater(run["figures"]["ops"], 0)
+                    # The peak is that of the benchmark, not of the interpreter which started it.
+                    self.assertLess(abs(run["rss_kb"] - run["figures"]["rss_peak_kb"]), 2048)
+            for figure in figures.FIGURES:
+                self.assertEqual(row["best"][figure], "glibc")
+                ratio = row["ratios"]["glibc"][figure]
+                self.assertTrue(0 < ratio["low"] <= ratio["median"] <= ratio["high"], ratio)
+                for key in ("median", "min", "max", "spread"):
+                    self.assertIn(key, row["libraries"]["hakmem"][figure])
+            self.assertIn("| %s | glibc |" % row["name"], text)
+        self.assertEqual(set(quick["geometric_means"]), {"glibc", "best of all"})
+        self.assertIn("below 1 hakmem is better", text)
+        # What was measured can be reported again.
+        again = compare("--read", self.path("out.json"))
+        self.assertEqual((again.returncode, again.stdout), (0, text))
+
+    def test_a_crash_is_reported(self):
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--lib", "broken=" + options.crashing, "--only",
+                                       "^random_mixed$", "--rounds", "2", "--seconds", "0.02")
+        row = document["suites"]["quick"]["rows"][0]
+        self.assertEqual(row["libraries"]["broken"]["failures"], ["ended by SIGSEGV"] * 2)
+        self.assertEqual(row["best"]["time"], "glibc")
+        self.assertIn("FAILED 2 of 2", text)
+        self.assertIn("- random_mixed under broken: ended by SIGSEGV (2 of 2 runs)", text)
+
+    def test_a_crash_of_the_subject_is_the_exit_status(self):
+        _, text = self.run_json("--no-peers", "--lib", "glibc=", "--lib", "hakmem=" + options.crashing, "--only",
+                                "^random_mixed$", "--rounds", "1", "--seconds", "0.02", status=1)
+        self.assertIn("FAILED 1 of 1", text)
+
+    def test_what_cannot_be_preloaded_is_a_failure(self):
+        with open(self.path("libtext.so"), "w", encoding="utf-8") as f:
+            f.write("not a library")
+        document, _ = self.run_json("--no-peers", "--lib", "text=" + self.path("libtext.so"), "--only",
+                                    "^random_mixed$", "--rounds", "1", "--seconds", "0.02")
+        runs = document["suites"]["quick"]["rows"][0]["runs"]
+        self.assertEqual(runs["text"], [{"failed": "cannot be preloaded"}])
+
+    def test_a_hanging_command_is_ended(self):
+        document, _ = self.run_json("--no-peers", "--timeout", "0.2", "--rounds", "2", "--", "sleep", "60", status=1)
+        runs = document["suites"]["command"]["rows"][0]["runs"]["hakmem"]
+        self.assertEqual([run["failed"] for run in runs], ["no end within 0.2 s", "not run again"])
+
+    def test_any_command(self):
+        code = "import os; x = os.environ.get('SOME', '') * 1000000"
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--env", "glibc:SOME=setting", "--rounds", "2",
+                                       "--", sys.executable, "-c", code)
+        row = document["suites"]["command"]["rows"][0]
+        self.assertEqual(row["unit"], "seconds")
+        self.assertEqual(document["libraries"]["glibc"]["settings"], {"SOME": "setting"})
+        # Seven bytes a million times: so the setting has come where it should, and nowhere else.
+        self.assertGreater(row["runs"]["glibc"][0]["rss_kb"], row["runs"]["hakmem"][0]["rss_kb"] + 4000)
+        self.assertIn("SOME=setting", text)
+
+    def test_latency(self):
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--suite", "latency", "--only",
+                                       "^random_mixed$", "--rounds", "1", "--seconds", "0.05")
+        row = document["suites"]["latency"]["rows"][0]
+        for run in row["runs"]["hakmem"] + row["runs"]["glibc"]:
+            said = run["figures"]
+            for call in ("malloc", "free"):
+                self.assertGreater(said[call + "_calls"], 10000)
+                values = [said["%s_%s_ns" % (call, point)] for point in ("p50", "p99", "p999", "max")]
+                self.assertEqual(values, sorted(values))
+                self.assertLessEqual(said[call + "_max_undisturbed_ns"], said[call + "_max_ns"])
+            self.assertEqual(said["realloc_calls"], 0)
+            self.assertGreater(said["timer_overhead_ns"], 0)
+            self.assertGreater(said["timer_resolution_ns"], 0)
+            self.assertGreaterEqual(said["involuntary_switches"], 0)
+        self.assertEqual(row["latency"]["malloc"]["p999"]["best"], "glibc")
+        self.assertIn("| random_mixed | malloc |", text)
+
+    def test_scaling(self):
+        document, text = self.run_json("--no-peers", "--suite", "scaling", "--only", "^random_mixed$", "--rounds", "1",
+                                       "--seconds", "0.02")
+        entry = document["suites"]["scaling"]["scaling"][0]
+        for key in ("two", "two_to_control", "many"):
+            self.assertGreater(entry["libraries"]["hakmem"][key]["median"], 0)
+        for key in ("two", "many"):
+            self.assertGreater(entry["control"][key]["median"], 0)
+        self.assertIn("| random_mixed |", text)
+
+    def test_charts(self):
+        if not charts.available():
+            self.assertNotEqual(os.environ.get("HAKMEM_REQUIRE_ALL"), "1", "gnuplot is not installed")
+            self.skipTest("gnuplot is not installed")
+        self.run_json("--no-peers", "--lib", "glibc=", "--only", "^random_mixed$", "--rounds", "1", "--seconds", "0.02",
+                      "--charts", self.path("charts"))
+        for name in ("quick-time.svg", "quick-rss.svg"):
+            self.assertIn("random_mixed", xml.dom.minidom.parse(self.path(os.path.join("charts", name))).toxml())
+
+    def test_wrong_arguments(self):
+        for arguments in (["--lib", "x=/does/not/exist"], ["--lib", "x"], ["--env", "nobody:A=B"], ["--rounds", "0"],
+                          ["--subject", "nobody"], ["ls"], ["--suite", "quick", "--", "ls"]):
+            self.assertEqual(compare(*arguments).returncode, 2, arguments)
+
+    def test_peers_are_found(self):
+        """Whatever is installed: the C library always is."""
+        found = libraries.find_peers(os.path.join(options.build, "bench", "launch"))
+        self.assertEqual(found[-1].name, "glibc")
+        for peer in found[:-1]:
+            self.assertTrue(os.path.isfile(peer.path))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--crashing", required=True)
+    parser.parse_known_args(namespace=options)
+    unittest.main(argv=sys.argv[:1])

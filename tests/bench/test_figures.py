@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""The statistics of bench/compare on runs whose result is known."""
+
+import os
+import sys
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "bench"))
+from comparison import figures, libraries, markdown, running, suite  # noqa: E402
+
+
+def runs(*times, **more):
+    return [dict({"time": time, "user": time, "rss_kb": 1000, "figures": {}}, **more) for time in times]
+
+
+def failed(reason="ended by SIGSEGV"):
+    return {"failed": reason}
+
+
+def row(name, **by_library):
+    return {"name": name, "runs": by_library}
+
+
+class Ratios(unittest.TestCase):
+    def test_below_one_means_the_subject_is_faster(self):
+        one = row("a", ours=runs(1.0, 1.0), fast=runs(2.0, 2.0), slow=runs(4.0, 4.0))
+        figures.summarise_row(one, "ours", ["fast", "slow"])
+        self.assertEqual(one["ratios"]["fast"]["time"]["median"], 0.5)
+        self.assertEqual(one["ratios"]["slow"]["time"]["median"], 0.25)
+        self.assertEqual(one["best"]["time"], "fast")
+        self.assertEqual(figures.best_ratio(one)["median"], 0.5)
+
+    def test_operations_per_second_become_time(self):
+        """More operations per second are less time."""
+        class Stub:
+            def run(self, command, library):
+                return {"wall_s": 1.0, "user_s": 0.5, "system_s": 0.0, "rss_kb": 1,
+                        "output": '{"ops_per_s": 500000000, "ops": 1000000}\n'}
+        result = running.run_row(suite.Row("a", "a", ["a"]), None, Stub())
+        self.assertEqual((result["time"], result["user"]), (2.0, 500.0))
+
+    def test_pairs_are_by_round_and_leave_out_failures(self):
+        ours = runs(1.0, 10.0) + [failed()] + runs(3.0)
+        theirs = runs(2.0, 20.0, 5.0) + [failed()]
+        self.assertEqual(figures.pairs(ours, theirs, "time"), [0.5, 0.5])
+
+    def test_no_figure_no_ratio(self):
+        self.assertEqual(figures.pairs(runs(1.0, user=0.0), runs(1.0, user=0.0), "user"), [])
+        self.assertIsNone(figures.ratio_of([]))
+
+    def test_a_peer_that_failed_is_not_the_best(self):
+        one = row("a", ours=runs(1.0, 1.0), broken=runs(0.1) + [failed()], sound=runs(2.0, 2.0))
+        figures.summarise_row(one, "ours", ["broken", "sound"])
+        self.assertEqual(one["best"]["time"], "sound")
+        self.assertEqual(one["libraries"]["broken"]["failures"], ["ended by SIGSEGV"])
+
+    def test_the_floor_is_no_peer(self):
+        one = row("a", ours=runs(2.0), peer=runs(4.0), floor=runs(1.0))
+        figures.summarise_row(one, "ours", ["peer"], ["floor"])
+        self.assertEqual(one["best"]["time"], "peer")
+        self.assertEqual(one["ratios"]["floor"]["time"]["median"], 2.0)
+
+    def test_spread(self):
+        self.assertAlmostEqual(figures.describe(runs(9.0, 10.0, 12.0))["time"]["spread"], 0.3)
+
+
+class Intervals(unittest.TestCase):
+    def test_same_data_same_interval(self):
+        values = [1.0, 1.1, 0.9, 1.2, 0.8, 1.05]
+        self.assertEqual(figures.median_interval(values), figures.median_interval(list(values)))
+
+    def test_contains_the_median_and_stays_within_the_values(self):
+        low, high = figures.median_interval([0.8, 0.9, 1.0, 1.1, 5.0])
+        self.assertTrue(0.8 <= low <= 1.0 <= high <= 5.0)
+
+    def test_of_one_value(self):
+        self.assertEqual(figures.median_interval([0.7]), (0.7, 0.7))
+
+    def test_tightens_with_more_rounds(self):
+        few, many = figures.median_interval([0.9, 1.0, 1.1]), figures.median_interval([0.9, 1.0, 1.1] * 20)
+        self.assertLess(many[1] - many[0], few[1] - few[0])
+
+
+class Means(unittest.TestCase):
+    def test_geometric_mean(self):
+        self.assertAlmostEqual(figures.geometric_mean([0.5, 2.0]), 1.0)
+        self.assertAlmostEqual(figures.geometric_mean([1.0, 2.0, 4.0]), 2.0)
+
+    def test_against_each_peer_and_against_the_best_of_each_row(self):
+        rows = [row("a", ours=runs(1.0, 1.0), x=runs(1.0, 1.0), y=runs(4.0, 4.0)),
+                row("b", ours=runs(1.0, 1.0), x=runs(4.0, 4.0), y=runs(1.0, 1.0)),
+                row("c", ours=runs(3.0, 3.0), x=runs(3.0, 3.0), y=runs(2.0, 2.0))]
+        whole = {"rows": rows}
+        figures.summarise_timings(whole, "ours", ["x", "y"])
+        means = whole["geometric_means"]
+        self.assertAlmostEqual(means["x"]["time"]["median"], 0.25 ** (1 / 3))
+        self.assertAlmostEqual(means["y"]["time"]["median"], (0.25 * 1.5) ** (1 / 3))
+        self.assertAlmostEqual(means["best of all"]["time"]["median"], 1.5 ** (1 / 3))
+        self.assertEqual(means["x"]["time"]["rows"], 3)
+        self.assertEqual([(one["name"], one["best"]) for one in whole["slow"]], [("c", "y")])
+
+    def test_a_row_in_which_a_peer_never_ran_well_does_not_count_for_it(self):
+        rows = [row("a", ours=runs(1.0), x=runs(2.0)), row("b", ours=runs(1.0), x=[failed()])]
+        whole = {"rows": rows}
+        figures.summarise_timings(whole, "ours", ["x"])
+        self.assertEqual(whole["geometric_means"]["x"]["time"]["rows"], 1)
+        self.assertIsNone(figures.best_ratio(rows[1]))
+
+
+class Scaling(unittest.TestCase):
+    def test_against_the_control_loop_of_the_same_round(self):
+        rows = []
+        for bench, library, times in (("control", "none", (10.0, 5.0, 5.0)), ("b", "ours", (10.0, 8.0, 10.0))):
+            rows += [dict(row("%s %d" % (bench, n), **{library: runs(time, time)}), bench=bench, threads=n, group="b")
+                     for n, time in zip((1, 2, 64), times)]
+        whole = {"rows": rows, "threads": [1, 2, 64]}
+        figures.summarise_scaling(whole, "ours", [])
+        entry = whole["scaling"][0]
+        self.assertEqual(entry["control"]["two"]["median"], 2.0)
+        self.assertEqual(entry["libraries"]["ours"]["two"]["median"], 1.25)
+        self.assertEqual(entry["libraries"]["ours"]["two_to_control"]["median"], 0.625)
+        self.assertEqual(entry["libraries"]["ours"]["many"]["median"], 0.8)
+
+
+class Latency(unittest.TestCase):
+    def run_of(self, p999, calls=20000):
+        values = {"timer_resolution_ns": 10.0, "malloc_calls": calls, "free_calls": 0, "realloc_calls": 0}
+        values.update(("malloc_%s_ns" % point, p999) for point in figures.LATENCY_POINTS)
+        return runs(1.0, figures=values)[0]
+
+    def test_ratio_to_the_best_peer_of_that_percentile(self):
+        whole = {"rows": [row("a", ours=[self.run_of(300.0)], x=[self.run_of(100.0)], y=[self.run_of(200.0)])]}
+        figures.summarise_latency(whole, "ours", ["x", "y"])
+        tail = whole["rows"][0]["latency"]["malloc"]["p999"]
+        self.assertEqual((tail["median"], tail["best"]), (3.0, "x"))
+        self.assertNotIn("free", whole["rows"][0]["latency"])
+        self.assertEqual([one["call"] for one in whole["slow"]], ["malloc"])
+        self.assertAlmostEqual(whole["geometric_mean_p999"], 3.0)
+
+    def test_a_step_of_the_counter_is_no_difference(self):
+        self.assertEqual(figures.latency_ratio(20.0, 10.0, 10.0), 1.0)
+        self.assertEqual(figures.latency_ratio(0.0, 10.0, 10.0), 1.0)
+        self.assertEqual(figures.latency_ratio(30.0, 0.0, 10.0), 3.0)
+
+    def test_few_calls_have_no_p999(self):
+        whole = {"rows": [row("a", ours=[self.run_of(300.0, 9999)], x=[self.run_of(100.0, 9999)])]}
+        figures.summarise_latency(whole, "ours", ["x"])
+        self.assertNotIn("p999", whole["rows"][0]["latency"]["malloc"])
+        self.assertIn("p99", whole["rows"][0]["latency"]["malloc"])
+        self.assertIsNone(whole["geometric_mean_p999"])
+
+
+class Rounds(unittest.TestCase):
+    def test_libraries_take_turns_at_being_first(self):
+        order = []
+
+        class Stub:
+            def run(self, command, library):
+                order.append(library.name)
+                return {"wall_s": 1.0, "user_s": 1.0, "system_s": 0.0, "rss_kb": 1, "output": ""}
+        chosen = [libraries.Library(name, "") for name in "ABC"]
+        running.measure_group([suite.Row("a", command=["a"])], chosen, None, 3, Stub(), running.Progress(9, True))
+        self.assertEqual("".join(order), "ABCBCACAB")
+
+    def test_a_library_that_hangs_is_not_started_again(self):
+        started = []
+
+        class Stub:
+            def run(self, command, library):
+                started.append(library.name)
+                return {"failed": "no end within 1 s"}
+        rows = running.measure_group([suite.Row("a", command=["a"])], [libraries.Library("A", "")], None, 3, Stub(),
+                                     running.Progress(3, True))
+        self.assertEqual(started, ["A"])
+        self.assertEqual(len([run for run in rows[0]["runs"]["A"] if "failed" in run]), 3)
+
+
+class Text(unittest.TestCase):
+    def test_numbers(self):
+        shown = [markdown.number(value) for value in (0.456, 1.0, 12.34, 123.4)]
+        self.assertEqual(shown, ["0.46", "1.00", "12.3", "123"])
+
+    def test_every_program_of_the_folder_stands_in_the_table(self):
+        folder = os.path.join(ROOT, "bench")
+        sources = set()
+        for name in os.listdir(folder):
+            if name.endswith(".c"):
+                with open(os.path.join(folder, name), encoding="utf-8") as f:
+                    if "int main(" in f.read():
+                        sources.add(name[:-2])
+        self.assertEqual(sources - {"launch", "control"}, {program for _, program, _, _, _ in suite.TABLE})
+
+    def test_names_in_the_table_are_unique(self):
+        names = [name for name, _, _, _, _ in suite.TABLE]
+        self.assertEqual(len(names), len(set(names)))
+
+
+if __name__ == "__main__":
+    unittest.main()
