@@ -17,14 +17,16 @@
  *
  * GHOSTS are variables that the C code does not have; nothing branches on them:
  *
- *   tok[s]   who holds the slab's token: 0 nobody (then and only then armed == 1), the arena, a process, a stack
+ *   tok[s]   who holds the slab's token: 0 nobody, the arena, a process, a stack
+ *   virgin   slabs that no heap ever had: their token is with the arena, though news == 0
  *   live[s]  blocks the program holds: a bit is set by malloc and cleared by the free that counts
  *   mail[s]  those of them that somebody may free next
  *   mag[s]   freed by the owner, in its magazine, not yet in the free map
  *
  * WHAT IS CHECKED, in every reachable state:
- *   - armed == 0 if and only if the token has exactly one holder; only it writes rnext, owner, map word, and pushes;
- *     so no slab is on two stacks, or twice on one, and nothing that lies in the arena is ever pushed
+ *   - news != 0 if and only if the token has exactly one holder (virgin slabs apart); only it writes rnext, owner, map
+ *     word, and pushes; so no slab is on two stacks, or twice on one, and nothing that lies in the arena is ever pushed
+ *   - HELD is found by who steals or attaches, never by a drain; the words that an attaching heap drops have no bits
  *   - a slab found on a heap's stack belongs to that heap
  *   - free maps, lists and state are touched under the owner's lock only
  *   - no block is handed out twice, none is freed into a slab that is not in use
@@ -35,7 +37,8 @@
  * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS (1..3), SLABS (1..2), BLOCKS, WORDS, THREADS, PRODUCERS, OPS
  * (steps that each thread may take). Features: ALLOC (refill and attach), LOCAL (frees in threads with a heap), PARK
  * (and adopt), STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), FORK, FREE_FIRST (in the child,
- * before it has recovered). Bugs: MUTANT_x. A plain load in R2 that keeps its place: PLAIN_LOAD_IN_ORDER. */
+ * before it has recovered). Bugs: MUTANT_x. A plain load in R2 that keeps its place: PLAIN_LOAD_IN_ORDER. A claim that
+ * is false: CLAIM_NO_STRAY_NEWS. */
 
 #ifndef HEAPS
 #define HEAPS 2
@@ -47,7 +50,10 @@
 #define BLOCKS 2
 #endif
 #ifndef WORDS
-#define WORDS 1 /* words in a slab's remote bitmap; with 2, block 0 is alone in the first */
+#define WORDS 1 /* words in a slab's remote bitmap; a block each, the last has the rest */
+#endif
+#ifndef NEWS_LAST
+#define NEWS_LAST (WORDS - 1) /* this bit of the news stands for its word and all that follow: 62 in C */
 #endif
 #ifndef THREADS
 #define THREADS 2 /* thread i starts with heap i */
@@ -68,10 +74,21 @@
 #define ALL ((1 << BLOCKS) - 1)
 #define BIT(s) (1 << (s))
 #define LOWEST(m) ((m) & -(m))
-#if WORDS == 1
-#define WORD(w) ALL
+#define WORD(w) ((w) < WORDS - 1 -> (1 << (w)) : (ALL & ~((1 << (WORDS - 1)) - 1)))
+
+#define NEWS_OF(w) (1 << ((w) < NEWS_LAST -> (w) : NEWS_LAST))
+#define NEWS_HELD 128
+#define NEWS_ALL 127
+/* What R2 adds to the news, and which words D3 looks at. */
+#ifdef MUTANT_NEWS_BIT_FORGOTTEN
+#define NEWS_SET(w) 1
 #else
-#define WORD(w) ((w) == 0 -> 1 : (ALL & ~1))
+#define NEWS_SET(w) NEWS_OF(w)
+#endif
+#ifdef MUTANT_NEWS_LAST_ALONE
+#define NAMED(w) ((w) <= NEWS_LAST && (dn & NEWS_OF(w)) != 0)
+#else
+#define NAMED(w) ((dn & NEWS_OF(w)) != 0)
 #endif
 
 #define NOBODY 0
@@ -82,7 +99,7 @@
 #define ME PROCESS(_pid)
 
 /* Shared words. Slabs and heaps are named by index + 1 where 0 means none. */
-bit armed[SLABS];
+byte news[SLABS]; /* 0: armed */
 byte owner[SLABS];
 byte map[SLABS];
 byte rnext[SLABS];
@@ -101,6 +118,7 @@ byte tok[SLABS];
 byte live[SLABS];
 byte mail[SLABS];
 byte mag[SLABS];
+byte virgin; /* bit per slab */
 
 byte threads_done;
 byte producers_done;
@@ -123,9 +141,9 @@ inline release(h) { d_step { assert(lock[h] == _pid + 1); lock[h] = 0 } }
 /* Every process declares these: an inline has no variables of its own. They are put back to 0 after use, or states
  * would differ in nothing but litter. */
 #define LOCALS \
-	byte dl, ds, dw, dg, gi, gn; /* drain */ \
+	byte dl, ds, dw, dn, dg, gi, gn; /* drain */ \
 	bit retired; \
-	bit old; byte rh, rhead, rw; bit pushed; /* remote */ \
+	bit ours; byte rh, rhead, rw; bit pushed; /* remote */ \
 	byte x; bit got, won; /* steal */ \
 	byte s, m, w, my, ops
 
@@ -133,57 +151,56 @@ inline release(h) { d_step { assert(lock[h] == _pid + 1); lock[h] = 0 } }
 
 inline remote_r1(sl, mask)
 {
-	rw = 0;
-	do
-	:: rw < WORDS && (mask & WORD(rw)) != 0 ->
-		d_step {
-			/* R1 */
-			assert((rem[sl] & mask & WORD(rw)) == 0); /* else: double free */
-			assert((live[sl] & mask & WORD(rw)) == (mask & WORD(rw)));
-			rem[sl] = rem[sl] | (mask & WORD(rw));
-			live[sl] = live[sl] & ~(mask & WORD(rw));
-			rw++
-		}
-	:: rw < WORDS && (mask & WORD(rw)) == 0 -> rw++
-	:: else -> break
-	od;
-	rw = 0
+	d_step {
+		/* R1 */
+		assert((rem[sl] & mask & WORD(rw)) == 0); /* else: double free */
+		assert((live[sl] & mask & WORD(rw)) == (mask & WORD(rw)));
+		rem[sl] = rem[sl] | (mask & WORD(rw));
+		live[sl] = live[sl] & ~(mask & WORD(rw))
+	}
 }
 
 inline remote_r2(sl)
 {
 	d_step {
 		/* R2 */
-		old = armed[sl];
-		armed[sl] = 0;
 		if
-		:: old -> assert(tok[sl] == NOBODY); tok[sl] = ME
-		:: else -> assert(tok[sl] != NOBODY)
-		fi
+		:: news[sl] == 0 -> assert(tok[sl] == NOBODY); tok[sl] = ME; ours = 1
+		:: else -> assert(tok[sl] != NOBODY); ours = 0
+		fi;
+		news[sl] = news[sl] | NEWS_SET(rw)
 	}
 }
 
-inline remote_deliver(sl, mask)
+/* "Our word is in the news already, or anything at all: somebody will look." */
+#ifdef MUTANT_PLAIN_LOAD_ANY
+#define REMOTE_LOOK(sl) ours = news[sl] == 0
+#else
+#define REMOTE_LOOK(sl) ours = (news[sl] & NEWS_OF(rw)) == 0
+#endif
+
+/* Those of the blocks that are in word `rw`. */
+inline remote_word(sl, mask)
 {
 #ifdef MUTANT_PLAIN_LOAD
-	/* A plain load before the exchange is not ordered after R1: the processor may have done it first. */
-	old = armed[sl];
+	/* A plain load before the fetch_or is not ordered after R1: the processor may have done it first. */
+	REMOTE_LOOK(sl);
 	remote_r1(sl, mask);
 	if
-	:: old -> remote_r2(sl)
+	:: ours -> remote_r2(sl)
 	:: else
 	fi;
 #else
 #ifdef MUTANT_R2_RELAXED
-	/* An exchange without release may overtake R1. */
+	/* A fetch_or without release may overtake R1. */
 	remote_r2(sl);
 	remote_r1(sl, mask);
 #else
 	remote_r1(sl, mask);
-#ifdef PLAIN_LOAD_IN_ORDER
-	old = armed[sl];
+#if defined(PLAIN_LOAD_IN_ORDER) || defined(MUTANT_PLAIN_LOAD_ANY)
+	REMOTE_LOOK(sl);
 	if
-	:: old -> remote_r2(sl)
+	:: ours -> remote_r2(sl)
 	:: else
 	fi;
 #else
@@ -192,7 +209,7 @@ inline remote_deliver(sl, mask)
 #endif
 #endif
 	if
-	:: old ->
+	:: ours ->
 		rh = owner[sl]; /* R3 */
 		pushed = 0;
 		do
@@ -219,7 +236,18 @@ inline remote_deliver(sl, mask)
 		od
 	:: else
 	fi;
-	atomic { old = 0; rh = 0; rhead = 0; pushed = 0 }
+	atomic { ours = 0; rh = 0; rhead = 0; pushed = 0; rw++ }
+}
+
+/* In C one call is one word; who has freed in two delivers twice. */
+inline remote_deliver(sl, mask)
+{
+	do
+	:: rw < WORDS && (mask & WORD(rw)) != 0 -> remote_word(sl, mask)
+	:: rw < WORDS && (mask & WORD(rw)) == 0 -> rw++
+	:: else -> break
+	od;
+	rw = 0
 }
 
 /* ---- RETIRE, ATTACH ---- */
@@ -231,12 +259,12 @@ inline retire(sl, h)
 		assert(lock[h] == _pid + 1 && listed[sl] == h + 1 && owner[sl] == h + 1);
 		assert(fre[sl] == ALL);
 #ifdef MUTANT_RETIRE_NO_CAS
-		armed[sl] = 0; tok[sl] = ME; retired = 1; listed[sl] = 0
+		news[sl] = NEWS_HELD; tok[sl] = ME; retired = 1; listed[sl] = 0
 #else
 		if
-		:: armed[sl] ->
+		:: news[sl] == 0 ->
 			assert(tok[sl] == NOBODY);
-			armed[sl] = 0;
+			news[sl] = NEWS_HELD;
 			tok[sl] = ME;
 			listed[sl] = 0;
 			retired = 1
@@ -249,7 +277,7 @@ inline retire(sl, h)
 		d_step { assert(tok[sl] == ME); map[sl] = 0 }
 		d_step {
 			/* owner keeps its stale value, as in C */
-			assert(tok[sl] == ME && armed[sl] == 0);
+			assert(tok[sl] == ME && (news[sl] & NEWS_HELD) != 0);
 			assert(rem[sl] == 0 && live[sl] == 0 && mag[sl] == 0);
 			assert((arena_free & BIT(sl)) == 0);
 			tok[sl] = ARENA;
@@ -260,12 +288,31 @@ inline retire(sl, h)
 	fi
 }
 
-inline arm(sl)
+/* exchange(news, 0). What it found names the words to look at: `dn`. held: 0 in D2, else NEWS_HELD. */
+inline arm(sl, held)
 {
 	d_step {
-		assert(armed[sl] == 0);
 		assert(tok[sl] == ME);
-		armed[sl] = 1;
+		assert(news[sl] != 0 && (news[sl] & NEWS_HELD) == held);
+		dn = news[sl] & ~NEWS_HELD;
+		news[sl] = 0;
+		tok[sl] = NOBODY
+	}
+}
+
+/* The same when attaching: what it finds is dropped. Stray bits are there, of producers whose blocks were collected
+ * before they came to R2; the words they name are empty. */
+inline arm_attached(sl)
+{
+	d_step {
+		assert(tok[sl] == ME);
+		assert(((virgin & BIT(sl)) != 0 -> news[sl] == 0 : (news[sl] & NEWS_HELD) != 0));
+		assert(rem[sl] == 0);
+#ifdef CLAIM_NO_STRAY_NEWS
+		assert((news[sl] & ~NEWS_HELD) == 0);
+#endif
+		virgin = virgin & ~BIT(sl);
+		news[sl] = 0;
 		tok[sl] = NOBODY
 	}
 }
@@ -280,23 +327,23 @@ inline attach(sl, h)
 		listed[sl] = h + 1
 	}
 #ifdef MUTANT_ATTACH_ARM_FIRST
-	arm(sl);
+	arm_attached(sl);
 	owner[sl] = h + 1;
 	map[sl] = h + 1
 #else
 	owner[sl] = h + 1;
 	map[sl] = h + 1;
-	arm(sl)
+	arm_attached(sl)
 #endif
 }
 
 /* ---- D ---- */
 
+/* The words that `dn` names. */
 inline look(sl, h)
 {
-	dw = 0;
 	do
-	:: dw < WORDS ->
+	:: dw < WORDS && NAMED(dw) ->
 		d_step {
 			/* D3 */
 			assert(lock[h] == _pid + 1 && owner[sl] == h + 1 && listed[sl] == h + 1);
@@ -307,9 +354,10 @@ inline look(sl, h)
 			dg = 0;
 			dw++
 		}
+	:: dw < WORDS && !NAMED(dw) -> dw++
 	:: else -> break
 	od;
-	dw = 0
+	atomic { dw = 0; dn = 0 }
 }
 
 inline settle(sl, h)
@@ -349,10 +397,19 @@ inline drain(h)
 		dl = rnext[ds];
 #endif
 #ifdef MUTANT_REARM_AFTER_LOOK
+		dn = NEWS_ALL;
 		look(ds, h);
-		arm(ds);
+		arm(ds, 0);
+		dn = 0;
 #else
-		arm(ds); /* D2 */
+#ifdef MUTANT_NEWS_BEFORE_REARM
+		/* "Which words are they?" as a step of its own; what came after it is overwritten. */
+		dg = news[ds];
+		arm(ds, 0);
+		d_step { dn = dg; dg = 0 }
+#else
+		arm(ds, 0); /* D2 */
+#endif
 #ifdef MUTANT_RNEXT_AFTER_REARM
 		dl = rnext[ds];
 #endif
@@ -370,7 +427,7 @@ inline claim_token(sl)
 {
 	d_step {
 		if
-		:: armed[sl] -> assert(tok[sl] == NOBODY); armed[sl] = 0; tok[sl] = ME; won = 1
+		:: news[sl] == 0 -> assert(tok[sl] == NOBODY); news[sl] = NEWS_HELD; tok[sl] = ME; won = 1
 		:: else -> won = 0
 		fi
 	}
@@ -428,7 +485,7 @@ inline steal(y)
 		:: won ->
 			d_step { assert(listed[s] == x + 1 && owner[s] == x + 1); listed[s] = y + 1 }
 #ifdef MUTANT_STEAL_REARM_FIRST
-			arm(s);
+			arm(s, NEWS_HELD);
 			owner[s] = y + 1;
 			map[s] = y + 1;
 #else
@@ -437,12 +494,20 @@ inline steal(y)
 			release(x);
 #endif
 			d_step { assert(tok[s] == ME); map[s] = y + 1 }
-			arm(s);
+#ifdef MUTANT_STEAL_NEWS_EARLY
+			dg = news[s] & ~NEWS_HELD;
+			arm(s, NEWS_HELD);
+			d_step { dn = dg; dg = 0 }
+#else
+			arm(s, NEWS_HELD);
+#endif
 #endif
 #ifndef MUTANT_STEAL_EARLY_RELEASE
 			release(x);
 #endif
-#ifndef MUTANT_STEAL_NO_LOOK
+#ifdef MUTANT_STEAL_NO_LOOK
+			dn = 0;
+#else
 			look(s, y);
 #endif
 			settle(s, y);
@@ -604,8 +669,8 @@ inline bury()
 			gi++
 		:: else -> break
 		od;
-		dl = 0; ds = 0; dw = 0; dg = 0; gi = 0; gn = 0; retired = 0; old = 0; rh = 0; rhead = 0; rw = 0; pushed = 0;
-		x = 0; got = 0; won = 0; s = 0; m = 0; w = 0; my = 0; ops = 0;
+		dl = 0; ds = 0; dw = 0; dn = 0; dg = 0; gi = 0; gn = 0; retired = 0; ours = 0; rh = 0; rhead = 0; rw = 0;
+		pushed = 0; x = 0; got = 0; won = 0; s = 0; m = 0; w = 0; my = 0; ops = 0;
 		buried++
 	}
 }
@@ -633,7 +698,7 @@ proctype Thread(byte h)
 		:: my != 0 ->
 			acquire(my - 1);
 			if
-			:: listed[0] == my -> look(0, my - 1); settle(0, my - 1)
+			:: listed[0] == my -> dn = NEWS_ALL; look(0, my - 1); settle(0, my - 1)
 			:: else
 			fi;
 			release(my - 1)
@@ -754,6 +819,22 @@ proctype ChildProducer()
 	producers_done++
 }
 
+/* exchange(news, 0). All words are looked at: who died between R1 and R2 left a bit, but no news. */
+inline rearm_after_fork(sl)
+{
+	d_step {
+#ifdef MUTANT_FORK_LOOKS_AT_NEWS_ONLY
+		dn = news[sl] & ~NEWS_HELD;
+#else
+		dn = NEWS_ALL;
+#endif
+#ifndef MUTANT_FORK_NO_REARM
+		news[sl] = 0;
+		tok[sl] = NOBODY
+#endif
+	}
+}
+
 inline recover(h)
 {
 	acquire(h);
@@ -780,16 +861,14 @@ inline recover(h)
 		if
 #ifdef MUTANT_FORK_BY_OWNER
 		:: owner[s] == h + 1 ->
-			d_step { armed[s] = 1; tok[s] = NOBODY }
+			rearm_after_fork(s);
 			if
 			:: listed[s] == h + 1 -> look(s, h); settle(s, h)
-			:: else
+			:: else -> dn = 0
 			fi
 #else
 		:: listed[s] == h + 1 ->
-#ifndef MUTANT_FORK_NO_REARM
-			d_step { armed[s] = 1; tok[s] = NOBODY }
-#endif
+			rearm_after_fork(s);
 			look(s, h);
 			settle(s, h)
 #endif
@@ -876,7 +955,7 @@ proctype Forker()
 				assert(rem[s] == 0);
 				assert(fre[s] == (ALL & ~live[s] & ~mag[s])); /* what was freed is back */
 				assert(fre[s] != ALL); /* and empty slabs are in the arena */
-				assert(armed[s] && tok[s] == NOBODY)
+				assert(news[s] == 0 && tok[s] == NOBODY)
 			:: else
 			fi;
 			s++
@@ -902,11 +981,11 @@ init
 #endif
 				listed[i] = owner[i];
 				map[i] = owner[i];
-				armed[i] = 1;
 				live[i] = ALL;
 				mail[i] = ALL
 			:: else ->
 				tok[i] = ARENA;
+				virgin = virgin | BIT(i);
 				arena_free = arena_free | BIT(i)
 			fi;
 			i++

@@ -100,6 +100,7 @@ stack="-DALLOC -DHEAPS=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=2 -DBLOCKS=2 -DOPS=4"
 steal="-DSTEAL -DALLOC -DHEAPS=2 -DPARKED_FIRST=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3"
 thieves="-DSTEAL -DALLOC -DHEAPS=3 -DPARKED_FIRST=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=2"
 adopt="-DPARK -DSTEAL -DLOCAL -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3"
+harvest="-DHARVEST -DPEEK -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DOPS=2"
 fork="-DFORK -DALLOC -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=2 -DBLOCKS=2 -DATTACHED=2 -DOPS=2"
 fork_steal="-DFORK -DALLOC -DSTEAL -DHEAPS=3 -DPARKED_FIRST=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=2"
 
@@ -108,42 +109,59 @@ check retire holds $retire
 check retire_3_blocks holds -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=3 -DOPS=3
 check retire_3_producers holds -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=3 -DSLABS=1 -DBLOCKS=2 -DOPS=2
 check retire_2_words holds $retire -DWORDS=2
+# A word of two blocks beside another word; two words whose bit in the news is the same.
+check retire_shared_word holds -DALLOC -DLOCAL -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=3 -DWORDS=2 -DOPS=2
+check retire_shared_bit holds $retire -DWORDS=2 -DNEWS_LAST=0
 # Two slabs meet on one stack.
 check stack holds $stack
+check stack_2_words holds $stack -DWORDS=2
 # Heaps change threads, and slabs heaps.
 check adopt holds -DALLOC $adopt
+check adopt_2_words holds -DALLOC $adopt -DWORDS=2
 check steal holds $steal
 check steal_2_words holds $steal -DWORDS=2
+check steal_3_words holds -DSTEAL -DALLOC -DHEAPS=2 -DPARKED_FIRST=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=3 -DWORDS=3 -DNEWS_LAST=1 -DATTACHED=1 -DOPS=3
 check steal_2_slabs holds -DSTEAL -DHEAPS=2 -DPARKED_FIRST=1 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=2 -DBLOCKS=2 -DATTACHED=2 -DOPS=2
 check thieves holds $thieves
 # Anyone may drain a silent heap, and whoever has the lock may collect without having the token.
-check harvest holds -DHARVEST -DPEEK -DALLOC -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DOPS=2
+check harvest holds $harvest
+check harvest_2_words holds $harvest -DWORDS=2
 check everything holds -DALLOC -DLOCAL -DPARK -DSTEAL -DHARVEST -DPEEK -DHEAPS=2 -DTHREADS=2 -DPRODUCERS=1 -DSLABS=1 -DBLOCKS=2 -DATTACHED=1 -DOPS=3
 # The child of a fork.
 check fork holds $fork
+check fork_2_words holds $fork -DWORDS=2
 check fork_new_slab holds -DFORK -DALLOC -DLOCAL -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=1 -DSLABS=2 -DBLOCKS=2 -DATTACHED=1 -DOPS=2
 check fork_2_producers holds -DFORK -DALLOC -DHEAPS=2 -DTHREADS=1 -DPRODUCERS=2 -DSLABS=1 -DBLOCKS=2 -DWORDS=2 -DATTACHED=1 -DOPS=2
 check fork_free_first holds $fork -DFREE_FIRST
 check fork_steal holds $fork_steal
+check fork_steal_2_words holds $fork_steal -DWORDS=2
 
-# In the order of the program a plain load does no harm; the mutants plain_load and r2_relaxed perform the operations in
-# the order that a processor could choose then. This line pins down where the limit of this model lies.
+# In the order of the program a plain load for the own bit does no harm; the mutants plain_load and r2_relaxed perform
+# the operations in the order that a processor could choose then. This line pins down where the limit of this model lies.
 check plain_load_in_order holds $retire -DPLAIN_LOAD_IN_ORDER
+# The news that ATTACH drops is not always empty, only the words it names are.
+check claim_no_stray_news fails $retire -DCLAIM_NO_STRAY_NEWS
 
 check mutant_plain_load fails $retire -DMUTANT_PLAIN_LOAD
+check mutant_plain_load_any fails $retire -DWORDS=2 -DMUTANT_PLAIN_LOAD_ANY
 check mutant_r2_relaxed fails $retire -DMUTANT_R2_RELAXED
 check mutant_rearm_after_look fails $retire -DMUTANT_REARM_AFTER_LOOK
+check mutant_news_bit_forgotten fails $retire -DWORDS=2 -DMUTANT_NEWS_BIT_FORGOTTEN
+check mutant_news_last_alone fails $retire -DWORDS=2 -DNEWS_LAST=0 -DMUTANT_NEWS_LAST_ALONE
+check mutant_news_before_rearm fails $retire -DWORDS=2 -DMUTANT_NEWS_BEFORE_REARM
 check mutant_rnext_after_rearm fails $stack -DMUTANT_RNEXT_AFTER_REARM
 check mutant_retire_no_cas fails $retire -DMUTANT_RETIRE_NO_CAS
 check mutant_attach_arm_first fails $retire -DMUTANT_ATTACH_ARM_FIRST
 check mutant_steal_no_token fails $steal -DMUTANT_STEAL_NO_TOKEN
 check mutant_steal_no_look fails $steal -DMUTANT_STEAL_NO_LOOK
+check mutant_steal_news_early fails $steal -DMUTANT_STEAL_NEWS_EARLY
 check mutant_steal_rearm_first fails $steal -DMUTANT_STEAL_REARM_FIRST
 check mutant_steal_no_recheck fails $thieves -DMUTANT_STEAL_NO_RECHECK
 check mutant_steal_early_release fails $adopt -DMUTANT_STEAL_EARLY_RELEASE
 check mutant_steal_attached fails $adopt -DMUTANT_STEAL_ATTACHED
 check mutant_adopt_no_lock fails $adopt -DMUTANT_ADOPT_NO_LOCK
 check mutant_fork_no_rearm fails $fork -DMUTANT_FORK_NO_REARM
+check mutant_fork_news_only fails $fork -DMUTANT_FORK_LOOKS_AT_NEWS_ONLY
 check mutant_fork_late fails $fork -DMUTANT_FORK_LATE
 check mutant_fork_by_owner fails $fork -DMUTANT_FORK_BY_OWNER
 check mutant_fork_trust_locked fails $fork_steal -DMUTANT_FORK_TRUST_LOCKED
