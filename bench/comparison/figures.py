@@ -70,8 +70,9 @@ def describe(runs):
 
 
 def best_of(described, peers, figure):
-    """The peer with the least median; one that failed is the best only where all did. None if none has the figure."""
-    candidates = [peer for peer in peers if figure in described.get(peer, {})]
+    """The peer with the least median; one that failed is the best only where all did. None if none has the figure. A
+    user time of 0 is none: the kernel divides time into user and system by its ticks, and a short run may meet none."""
+    candidates = [peer for peer in peers if described.get(peer, {}).get(figure, {"median": 0})["median"] > 0]
     sound = [peer for peer in candidates if not described[peer]["failures"]] or candidates
     return min(sound, key=lambda peer: described[peer][figure]["median"]) if sound else None
 

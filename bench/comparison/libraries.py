@@ -27,6 +27,7 @@ class Library:
     def __init__(self, name, path, role="peer"):
         self.name, self.path, self.role = name, path, role
         self.settings = {}
+        self.version = ""  # as the user says; otherwise it is looked up
 
     def environment(self):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
@@ -34,7 +35,7 @@ class Library:
         return environment
 
     def description(self):
-        return {"file": shown_path(self.path) if self.path else "", "version": version_of(self.path),
+        return {"file": shown_path(self.path) if self.path else "", "version": self.version or version_of(self.path),
                 "role": self.role, "settings": self.settings}
 
 
@@ -117,7 +118,7 @@ def version_of(path):
             version = re.search(r"project\(hakmem VERSION ([\d.]+)", f.read()).group(1)
         commit = output_of("git", "-c", "safe.directory=*", "-C", ROOT, "describe", "--always", "--dirty=, modified")
         return "%s (commit %s)" % (version, commit) if commit else version
-    return "given"
+    return "unknown"
 
 
 def machine():

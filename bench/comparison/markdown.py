@@ -111,7 +111,7 @@ def timings(suite, subject, peers, others):
     if suite["slow"]:
         lines = ["- %s: %s × %s" % (one["name"], ratio(one, interval=True), one["best"]) for one in suite["slow"]]
         parts.append("Slower than %s × the best peer:\n\n%s" % (figures.SLOW_RATIO, "\n".join(lines)))
-    else:
+    elif any(row["best"]["time"] for row in suite["rows"]):
         parts.append("No row is slower than %s × the best peer." % figures.SLOW_RATIO)
     return parts
 

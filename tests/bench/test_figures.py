@@ -49,6 +49,9 @@ class Ratios(unittest.TestCase):
     def test_no_figure_no_ratio(self):
         self.assertEqual(figures.pairs(runs(1.0, user=0.0), runs(1.0, user=0.0), "user"), [])
         self.assertIsNone(figures.ratio_of([]))
+        one = row("a", ours=runs(1.0), x=runs(1.0, user=0.0), y=runs(2.0))
+        figures.summarise_row(one, "ours", ["x", "y"])
+        self.assertEqual((one["best"]["time"], one["best"]["user"]), ("x", "y"))
 
     def test_a_peer_that_failed_is_not_the_best(self):
         one = row("a", ours=runs(1.0, 1.0), broken=runs(0.1) + [failed()], sound=runs(2.0, 2.0))
