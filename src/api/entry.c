@@ -6,13 +6,23 @@
 #include "large/large.h"
 #include "os/os.h"
 
-void *api_malloc_slow(size_t bytes)
+static NOINLINE void *malloc_missed(size_t bytes)
 {
-    void *block = bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES ? tcache_malloc_medium(bytes)
-                                                                      : tcache_malloc_slow(bytes);
+    void *block = tcache_malloc_slow(bytes);
     if (UNLIKELY(block == NULL))
         errno = ENOMEM;
     return block;
+}
+
+/* A tail call on each way out, so that the hit of a medium size needs no stack frame. */
+void *api_malloc_slow(size_t bytes)
+{
+    if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
+        void *block = hot_pop_medium(bytes);
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    return malloc_missed(bytes);
 }
 
 void *api_calloc_slow(size_t bytes)

@@ -60,6 +60,17 @@ bool window_start(void);
  * window is full or blocked. */
 bool window_grow(uint32_t superslab);
 
+/* What is fixed once the window stands, for loops whose stores would make the compiler load it again. */
+struct window_view {
+    uintptr_t base;
+    char *slabs;
+};
+
+FAST struct window_view window_view(void)
+{
+    return (struct window_view){ window.base, window.slabs };
+}
+
 FAST uint32_t *window_word(uint32_t slab)
 {
     return (uint32_t *)window.base + slab;

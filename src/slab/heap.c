@@ -206,38 +206,61 @@ static void prefetch_slabs(const struct bin_info *info, void *const *blocks, uns
     }
 }
 
+/* A slab that had no free block has some now, or all of its blocks are free. */
+static NOINLINE void note_turning_point(struct heap *h, uint32_t slab)
+{
+    const struct slab *s = slab_at(slab);
+    if (s->state == SLAB_FULL)
+        heap_list_push(h, slab);
+    if (s->free_count == s->block_count)
+        heap_slab_emptied(h, slab);
+}
+
+/* Under the lock. What is in locals here would be loaded again for every block: the compiler cannot know that bitmaps and
+ * these do not overlap. */
+FAST void put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count, bool scattered)
+{
+    const struct bin_info info = *bin_info(bin);
+    const struct window_view view = window_view();
+    const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
+    for (unsigned i = 0; i < count;) {
+        uint32_t slab = slab_head((uint32_t)(((uintptr_t)blocks[i] - view.base) >> SLAB_SHIFT), &info);
+        struct slab *s = (struct slab *)(view.slabs + (size_t)slab * SLAB_RECORD_BYTES);
+        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
+        CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", blocks[i]);
+        if (!scattered && i + 1 < count && slab_are_neighbours(&info, blocks[i], blocks[i + 1])) {
+            i += slab_put_neighbours(slab, &info, blocks + i, count - i);
+            note_turning_point(h, slab);
+        } else {
+            uint32_t free_count = slab_put(slab, s, &info, blocks[i]);
+            i++;
+            if (UNLIKELY(free_count == 1 || free_count == info.block_count))
+                note_turning_point(h, slab);
+        }
+    }
+}
+
+/* Every eighth pair is looked at: enough to tell a shuffled batch from one in order. */
+static bool is_scattered(const struct bin_info *info, void *const *blocks, unsigned count)
+{
+    unsigned pairs = 0, neighbours = 0;
+    for (unsigned i = 0; i + 1 < count; i += 8, pairs++)
+        neighbours += slab_are_neighbours(info, blocks[i], blocks[i + 1]);
+    return neighbours * 4 < pairs;
+}
+
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
 {
     const struct bin_info *info = bin_info(bin);
     struct heap_bin *b = &h->bins[bin];
-    uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
-    uint32_t block_count = info->block_count;
-    unsigned single = 0;
+    bool scattered = is_scattered(info, blocks, count);
     lock_acquire(&h->lock);
-    if (b->scattered)
+    if (scattered) {
         prefetch_slabs(info, blocks, count);
-    for (unsigned i = 0; i < count;) {
-        uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
-        struct slab *s = slab_at(slab);
-        uint32_t free_count;
-        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
-        CHECK(load_relaxed(window_word(slab)) == map_word, "double free", blocks[i]);
-        if (i + 1 < count && slab_are_neighbours(info, blocks[i], blocks[i + 1])) {
-            i += slab_put_neighbours(slab, info, blocks + i, count - i);
-            free_count = s->free_count;
-            if (s->state == SLAB_FULL)
-                heap_list_push(h, slab);
-        } else {
-            free_count = slab_put(slab, s, info, blocks[i]);
-            i++;
-            single++;
-            if (UNLIKELY(free_count == 1))
-                heap_list_push(h, slab);
-        }
-        if (UNLIKELY(free_count == block_count))
-            heap_slab_emptied(h, slab);
+        put_batch(h, bin, blocks, count, true);
+    } else {
+        put_batch(h, bin, blocks, count, false);
     }
-    b->scattered = single > count / 2;
     b->outstanding -= count;
     b->flush_count++;
     b->flush_blocks += count;

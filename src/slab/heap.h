@@ -21,7 +21,6 @@ enum heap_state {
 struct heap_bin {
     uint32_t list;          /* slabs with free blocks; SLAB_NONE: none */
     uint32_t slab_count;    /* attached */
-    bool scattered;         /* the last flush was of blocks that lie here and there: ask for the next one's records ahead */
     int64_t outstanding;    /* blocks handed out and not yet collected */
     uint64_t refill_count;  /* batches, over the life of the heap */
     uint64_t refill_blocks;

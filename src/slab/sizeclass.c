@@ -40,14 +40,11 @@ unsigned bin_of_size(size_t bytes)
     return (top - 1) * 4 + ((units - 1) >> (top - 2) & 3u);
 }
 
+/* Four bins per doubling: whatever a multiple of the alignment is rounded up to is one as well. */
 unsigned bin_of_aligned(size_t bytes, size_t alignment)
 {
-    if (bytes < alignment)
-        bytes = alignment;
     if (bytes > MEDIUM_MAX_BYTES)
         return BIN_COUNT;
-    for (unsigned bin = bin_of_size(bytes); bin < BIN_COUNT; bin++)
-        if ((bin_table[bin].block_bytes & (alignment - 1)) == 0)
-            return bin;
-    return BIN_COUNT;
+    size_t whole = align_up(bytes == 0 ? 1 : bytes, alignment);
+    return whole > MEDIUM_MAX_BYTES ? BIN_COUNT : bin_of_size(whole);
 }

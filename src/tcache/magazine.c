@@ -8,7 +8,7 @@ enum {
     FIRST_CAPACITY = 16,           /* entries */
     FIRST_BYTES = 16 * 1024,       /* ... unless that many bytes are fewer ... */
     FIRST_BUDGET_SHARE = 64,       /* ... or this part of the thread's budget is */
-    MEDIUM_CEILING_BYTES = 262144, /* medium magazines are bounded in bytes */
+    MEDIUM_CEILING_BYTES = 524288, /* medium magazines are bounded in bytes */
     MEDIUM_CEILING = 64,
     ARRAY_SLACK = 1, /* array[0] */
 };

@@ -5,7 +5,7 @@
 
 #include "slab/remote.h"
 
-#define OUTBOX_ENTRIES 64u
+#define OUTBOX_ENTRIES 128u
 #define OUTBOX_MAX_BYTES 32768u  /* blocks held back, over all entries */
 #define OUTBOX_DIRECT_BYTES 8192u /* blocks from this size on are delivered at once */
 
@@ -26,8 +26,8 @@ struct outbox {
 FAST struct outbox_entry *outbox_slot(struct outbox *o, uint32_t slab, uint32_t word)
 {
     /* Fibonacci hashing of (slab, word): neighbours spread over the table. */
-    _Static_assert(OUTBOX_ENTRIES == 64, "six bits of hash");
-    return &o->entries[((slab * 64u + word) * 2654435769u) >> 26];
+    _Static_assert(OUTBOX_ENTRIES == 128, "seven bits of hash");
+    return &o->entries[((slab * 64u + word) * 2654435769u) >> 25];
 }
 
 /* The common case of outbox_add: the block joins others of its bitmap word, and nothing needs to be delivered. False:

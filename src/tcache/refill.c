@@ -8,6 +8,7 @@ enum {
     STREAK_GROWS = 4,           /* refills in a row, without a flush, that earn a larger magazine ... */
     STREAK_MAX_BYTES = 16384,   /* ... up to this size: a program that only allocates has no use for a cache */
     BATCH_MAX_BYTES = 65536,
+    BATCH_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
 };
 
 static uint16_t first_batch(unsigned bin)
@@ -91,6 +92,7 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
     bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
     uint32_t batch = b->streak == 0 || is_fixed ? base : b->batch * 2u;
     uint32_t most = BATCH_MAX_BYTES / block_bytes;
+    most = most < BATCH_MAX_BLOCKS ? most : BATCH_MAX_BLOCKS;
     if (batch > most && batch > base)
         batch = most > base ? most : base;
     if (batch > b->capacity)
@@ -131,13 +133,14 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     return b->array[got];
 }
 
-static void flush_half(struct tcache *t, unsigned bin)
+static void flush_some(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     b->streak = 0;
     b->overflowed = true;
     uint32_t have = magazine_count(t, bin);
-    flush_oldest(t, bin, have - have / 2);
+    uint32_t half = have - have / 2;
+    flush_oldest(t, bin, half < BATCH_MAX_BLOCKS ? half : BATCH_MAX_BLOCKS);
 }
 
 void tcache_free_full(struct tcache *t, unsigned bin, void *block)
@@ -150,7 +153,7 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block)
         return;
     }
     if (load_relaxed(&m->top) >= m->end)
-        flush_half(t, bin);
+        flush_some(t, bin);
     void **top = load_relaxed(&m->top);
     top[1] = block;
     store_relaxed(&m->top, top + 1);

@@ -133,18 +133,15 @@ void *tcache_malloc_slow(size_t bytes)
     return small(t, bin_of_size(bytes));
 }
 
-void *tcache_malloc_medium(size_t bytes)
-{
-    void *block = hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
-    return LIKELY(block != NULL) ? block : tcache_malloc_slow(bytes);
-}
-
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
 {
-    struct tcache *t = tcache_self_or_attach();
     *zeroed = false;
-    unsigned bin = bytes <= MEDIUM_MAX_BYTES ? bin_of_aligned(bytes, alignment) : BIN_COUNT;
-    return bin == BIN_COUNT ? large(t, bytes, alignment, zeroed) : small(t, bin);
+    unsigned bin = bin_of_aligned(bytes, alignment);
+    if (LIKELY(bin != BIN_COUNT)) {
+        void *block = hot_pop(hot_magazine(hot_anchor(), bin * BIN_STRIDE_BYTES));
+        return LIKELY(block != NULL) ? block : small(tcache_self_or_attach(), bin);
+    }
+    return large(tcache_self_or_attach(), bytes, alignment, zeroed);
 }
 
 /* The block's bin, run and owner, or false when no heap owns its slab. */

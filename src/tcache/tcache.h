@@ -53,8 +53,6 @@ FAST struct tcache *tcache_of_heap(struct heap *h)
 /* The slow ends of the hit paths; NULL when memory is out. Neither sets errno. */
 NOINLINE void *tcache_malloc_slow(size_t bytes);
 NOINLINE void tcache_free_slow(void *block);
-/* Medium sizes (TINY_MAX_BYTES < bytes <= MEDIUM_MAX_BYTES); falls through to the slow path. */
-void *tcache_malloc_medium(size_t bytes);
 
 /* A block of at least `bytes`, aligned to a power of two of any size. *zeroed: it reads as zero already. */
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);

@@ -57,7 +57,7 @@ static void test_ceilings(void **state)
         assert_int_equal(magazine_ceiling(bin), caps[tiny_bin_class(bin)]);
     for (unsigned bin = TINY_BIN_COUNT; bin < BIN_COUNT; bin++) {
         assert_in_range(magazine_ceiling(bin), 2, 64);
-        assert_true((uint64_t)magazine_ceiling(bin) * bin_info(bin)->block_bytes <= 262144);
+        assert_true((uint64_t)magazine_ceiling(bin) * bin_info(bin)->block_bytes <= 524288);
     }
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
         set_bin_policy(bin, bin + 1, 1); /* from one object on: also for the first arrays */
