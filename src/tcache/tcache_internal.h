@@ -11,7 +11,7 @@ struct tcache *tcache_self_or_attach(void);
 
 /* A block of a bin whose magazine is empty. NULL: memory is out. */
 void *tcache_refill(struct tcache *t, unsigned bin);
-/* Frees a block of this heap whose magazine is full: gives the oldest half back to the slabs first. */
+/* Frees a block of this heap whose magazine is full: gives the oldest ones back to the slabs first. */
 void tcache_free_full(struct tcache *t, unsigned bin, void *block);
 /* Closes bins that moved no batch since the last call, or had no room in the budget. */
 void tcache_close_idle(struct tcache *t);
