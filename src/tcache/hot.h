@@ -76,7 +76,7 @@ FAST struct magazine *hot_magazine(const struct hot_static *anchor, size_t offse
 
 /* top becomes top + 1. Its thread alone writes it, so x86-64 may add in memory: an instruction less than a store of the
  * sum, and spelled out with its address because the compiler would spend that instruction on computing it. */
-#if defined(__x86_64__) && !UNDER_THREAD_SANITIZER
+#if defined(__x86_64__) && defined(__LP64__) && !UNDER_THREAD_SANITIZER
 FAST void hot_advance(const struct hot *hot, size_t offset, void **top)
 {
     (void)top;

@@ -216,7 +216,8 @@ SLOW static void free_uncommon(void *block)
 }
 
 /* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
- * neighbours in the outbox. (A checked thread's outbox is empty: there is nothing to join.) */
+ * neighbours in the outbox. (A checked thread's outbox is empty: there is nothing to join.) Every so often it takes the
+ * long way, which reads the clock: what waits in the outbox must not wait for more frees than that. */
 void tcache_free_slow(void *block)
 {
     if (block == NULL)
@@ -225,8 +226,12 @@ void tcache_free_slow(void *block)
     struct place place;
     if (LIKELY(t != NULL) && find_place(block, &place) && place.owner != t->heap.id) {
         const struct bin_info *info = bin_info(place.bin);
-        if (LIKELY(outbox_join(&t->outbox, place.slab, info, slab_block_number(place.slab, info, block))))
+        uint32_t number = slab_block_number(place.slab, info, block);
+        if (LIKELY((t->slow_count + 1) % TICK_SLOW_OPERATIONS != 0 &&
+                   outbox_join(&t->outbox, place.slab, info, number))) {
+            t->slow_count++;
             return;
+        }
     }
     free_uncommon(block);
 }
