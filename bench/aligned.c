@@ -21,12 +21,7 @@
 
 static uint64_t slot_count = 1024;
 
-struct slot {
-    char *block;
-    size_t size_bytes;
-};
-
-static inline __attribute__((always_inline)) struct slot allocate(uint64_t draw, size_t alignment, const bool check)
+static inline __attribute__((always_inline)) struct bench_slot allocate(uint64_t draw, size_t alignment, const bool check)
 {
     size_t size = bench_size_even((uint32_t)(draw >> 32), SIZE_MIN_BYTES,
                                   (uint32_t)__builtin_ctzl(SIZE_MAX_BYTES / SIZE_MIN_BYTES));
@@ -43,7 +38,7 @@ static inline __attribute__((always_inline)) struct slot allocate(uint64_t draw,
     if (check && (uintptr_t)block % alignment != 0) {
         bench_fail("block %p is not at a multiple of %zu", block, alignment);
     }
-    struct slot slot = {block, size};
+    struct bench_slot slot = {block, size};
     slot.block[0] = (char)draw;
     slot.block[size - 1] = (char)draw;
     return slot;
@@ -52,7 +47,7 @@ static inline __attribute__((always_inline)) struct slot allocate(uint64_t draw,
 static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_worker *worker, uint64_t ops,
                                                                 const bool check)
 {
-    struct slot *slots = worker->state;
+    struct bench_slot *slots = worker->state;
     uint64_t random = worker->random;
     uint64_t done = 0;
     while (done < ops) {
@@ -63,15 +58,9 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
         if (kind % RARE_ONE_OF == 0) {
             alignment = ALIGNMENT_RARE_BYTES;
         }
-        uint64_t salt = (worker->index << 32) + index;
-        struct slot *slot = &slots[index];
-        if (slot->block != NULL) {
-            if (check) {
-                bench_verify(slot->block, slot->size_bytes, salt);
-            }
-            free(slot->block);
-            done++;
-        }
+        uint64_t salt = bench_slot_salt(worker, index);
+        struct bench_slot *slot = &slots[index];
+        done += bench_slot_free(slot, salt, check);
         *slot = allocate(draw, alignment, check);
         done++;
         if (check) {
@@ -82,20 +71,11 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
     return done;
 }
 
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_batch(worker, ops, true) : run_batch(worker, ops, false);
-}
+BENCH_DEFINE_RUN(run_batch, ops)
 
 static void finish(struct bench_worker *worker)
 {
-    struct slot *slots = worker->state;
-    for (uint64_t i = 0; i < slot_count; i++) {
-        if (worker->options->check && slots[i].block != NULL) {
-            bench_verify(slots[i].block, slots[i].size_bytes, (worker->index << 32) + i);
-        }
-        free(slots[i].block);
-    }
+    bench_slots_finish(worker, slot_count);
 }
 
 int main(int argc, char **argv)
@@ -108,7 +88,7 @@ int main(int argc, char **argv)
                 &options, extras, sizeof extras / sizeof extras[0]);
     const struct bench_workload workload = {
         .name = "aligned",
-        .state_bytes = slot_count * sizeof(struct slot),
+        .state_bytes = slot_count * sizeof(struct bench_slot),
         .ops_per_batch = 4096,
         .run = run,
         .finish = finish,

@@ -60,4 +60,38 @@ static inline __attribute__((always_inline)) void bench_free_labelled(char *bloc
     free(block);
 }
 
+/* A place for a block of one thread. */
+struct bench_slot {
+    char *block;
+    size_t size_bytes;
+};
+
+static inline uint64_t bench_slot_salt(const struct bench_worker *worker, uint64_t index)
+{
+    return (worker->index << 32) + index;
+}
+
+/* Frees the slot's block, if it holds one, having verified it with `check`. Returns how many blocks that were. */
+static inline __attribute__((always_inline)) uint64_t bench_slot_free(const struct bench_slot *slot, uint64_t salt,
+                                                                      const bool check)
+{
+    if (slot->block == NULL) {
+        return 0;
+    }
+    if (check) {
+        bench_verify(slot->block, slot->size_bytes, salt);
+    }
+    free(slot->block);
+    return 1;
+}
+
+/* What a workload whose state is slots does in the end. */
+static inline void bench_slots_finish(struct bench_worker *worker, uint64_t count)
+{
+    const struct bench_slot *slots = worker->state;
+    for (uint64_t i = 0; i < count; i++) {
+        bench_slot_free(&slots[i], bench_slot_salt(worker, i), worker->options->check);
+    }
+}
+
 #endif

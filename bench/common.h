@@ -45,7 +45,7 @@ struct bench_worker {
 };
 
 /* A benchmark as the driver sees it. The loop inside `run` should take "check" as a constant of an always_inline
- * body, so that the timed flavour carries no trace of the checking one: see random_mixed.c. */
+ * body, so that the timed flavour carries no trace of the checking one: see BENCH_DEFINE_RUN. */
 struct bench_workload {
     const char *name;
     size_t state_bytes;
@@ -61,6 +61,22 @@ struct bench_workload {
     /* Optional: how many of options->ops the worker does. Without it all do alike. */
     uint64_t (*share)(const struct bench_options *options, uint64_t index);
 };
+
+/* Defines the `run` of a workload from the always_inline `body`(worker, amount, check): a function for each flavour, and
+ * `run` itself, which chooses one. `amount` may be computed from `ops`, where the body counts in something else. */
+#define BENCH_DEFINE_RUN(body, amount)                                                                   \
+    static __attribute__((noinline)) uint64_t run_timed(struct bench_worker *worker, uint64_t ops)       \
+    {                                                                                                    \
+        return body(worker, amount, false);                                                              \
+    }                                                                                                    \
+    static __attribute__((noinline)) uint64_t run_checked(struct bench_worker *worker, uint64_t ops)     \
+    {                                                                                                    \
+        return body(worker, amount, true);                                                               \
+    }                                                                                                    \
+    static uint64_t run(struct bench_worker *worker, uint64_t ops)                                       \
+    {                                                                                                    \
+        return worker->options->check ? run_checked(worker, ops) : run_timed(worker, ops);               \
+    }
 
 /* Runs options->threads workers, the calling thread being worker 0 (a program of one thread must be measured as one),
  * until the operations or the seconds are reached, prints the report and returns the exit status. */

@@ -79,20 +79,7 @@ static inline __attribute__((always_inline)) uint64_t replace(struct bench_worke
     return steps + puts;
 }
 
-static __attribute__((noinline)) uint64_t run_timed(struct bench_worker *worker, uint64_t steps)
-{
-    return replace(worker, steps, false);
-}
-
-static __attribute__((noinline)) uint64_t run_checked(struct bench_worker *worker, uint64_t steps)
-{
-    return replace(worker, steps, true);
-}
-
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_checked(worker, (ops + 1) / 2) : run_timed(worker, (ops + 1) / 2);
-}
+BENCH_DEFINE_RUN(replace, (ops + 1) / 2)
 
 int main(int argc, char **argv)
 {

@@ -114,10 +114,7 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
     return program->heap.ops - begin;
 }
 
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_batch(worker, ops, true) : run_batch(worker, ops, false);
-}
+BENCH_DEFINE_RUN(run_batch, ops)
 
 static void prepare(struct bench_worker *worker)
 {

@@ -15,15 +15,10 @@ static uint64_t min_kib = 256;
 static uint64_t max_kib = 32768;
 static uint64_t touch_pages = 0;
 
-struct slot {
-    char *block;
-    size_t size_bytes;
-};
-
 static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_worker *worker, uint64_t ops,
                                                                 const bool check)
 {
-    struct slot *slots = worker->state;
+    struct bench_slot *slots = worker->state;
     uint32_t doublings = bench_doublings(min_kib, max_kib);
     bool touch = touch_pages != 0;
     uint64_t done = 0;
@@ -31,15 +26,9 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
         uint64_t draw = bench_random(&worker->random);
         uint32_t index = bench_scale((uint32_t)draw, (uint32_t)slot_count);
         size_t size = bench_size_even((uint32_t)(draw >> 32), min_kib << 10, doublings);
-        uint64_t salt = (worker->index << 32) + index;
-        struct slot *slot = &slots[index];
-        if (slot->block != NULL) {
-            if (check) {
-                bench_verify(slot->block, slot->size_bytes, salt);
-            }
-            free(slot->block);
-            done++;
-        }
+        uint64_t salt = bench_slot_salt(worker, index);
+        struct bench_slot *slot = &slots[index];
+        done += bench_slot_free(slot, salt, check);
         slot->block = bench_malloc(size);
         slot->size_bytes = size;
         done++;
@@ -54,20 +43,11 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
     return done;
 }
 
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_batch(worker, ops, true) : run_batch(worker, ops, false);
-}
+BENCH_DEFINE_RUN(run_batch, ops)
 
 static void finish(struct bench_worker *worker)
 {
-    struct slot *slots = worker->state;
-    for (uint64_t i = 0; i < slot_count; i++) {
-        if (worker->options->check && slots[i].block != NULL) {
-            bench_verify(slots[i].block, slots[i].size_bytes, (worker->index << 32) + i);
-        }
-        free(slots[i].block);
-    }
+    bench_slots_finish(worker, slot_count);
 }
 
 int main(int argc, char **argv)
@@ -84,7 +64,7 @@ int main(int argc, char **argv)
     bench_doublings(min_kib, max_kib);
     const struct bench_workload workload = {
         .name = "large_loop",
-        .state_bytes = slot_count * sizeof(struct slot),
+        .state_bytes = slot_count * sizeof(struct bench_slot),
         .ops_per_batch = 64,
         .run = run,
         .finish = finish,

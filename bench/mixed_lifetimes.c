@@ -61,10 +61,7 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
     return done;
 }
 
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_batch(worker, ops, true) : run_batch(worker, ops, false);
-}
+BENCH_DEFINE_RUN(run_batch, ops)
 
 /* Its own blocks, and what lies in the transfer area: others may still add to that, but the last to end finds all. */
 static void finish(struct bench_worker *worker)

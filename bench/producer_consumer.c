@@ -63,20 +63,7 @@ static inline __attribute__((always_inline)) uint64_t play(struct bench_worker *
     return worker->index % 2 == 0 ? produce(worker, ops, check) : consume(worker, ops, check);
 }
 
-static __attribute__((noinline)) uint64_t run_timed(struct bench_worker *worker, uint64_t ops)
-{
-    return play(worker, ops, false);
-}
-
-static __attribute__((noinline)) uint64_t run_checked(struct bench_worker *worker, uint64_t ops)
-{
-    return play(worker, ops, true);
-}
-
-static uint64_t run(struct bench_worker *worker, uint64_t ops)
-{
-    return worker->options->check ? run_checked(worker, ops) : run_timed(worker, ops);
-}
+BENCH_DEFINE_RUN(play, ops)
 
 static void finish(struct bench_worker *worker)
 {
