@@ -1,6 +1,5 @@
 #include "slab/remote.h"
 
-#include "base/check.h"
 #include "slab/heap.h"
 
 void remote_push(uint32_t *head, uint32_t slab)
@@ -18,8 +17,7 @@ void remote_deliver(uint32_t slab, const struct bin_info *info, unsigned word, u
     /* R1: release, so that what the program did to the block is over before the owner hands it out again */
     uint64_t before = fetch_or_release(&remote_words(slab, info)[word], mask);
     if (UNLIKELY((before & mask) != 0))
-        check_fail("double free", (char *)window_slab_address(slab) +
-                                      (word * 64u + lowest_bit(before & mask)) * (size_t)info->block_bytes);
+        slab_fail_double_free(slab, info, word, before & mask);
     /* R2: never a plain load first: the read-modify-write puts us before or behind the owner's re-arming */
     if (fetch_or_acq_rel(&r->news, news_of_word(word)) != 0)
         return;

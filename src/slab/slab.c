@@ -63,10 +63,10 @@ unsigned slab_take(uint32_t index, void **last, unsigned want)
     return taken;
 }
 
-SLOW NORETURN static void fail_double_free(uint32_t index, unsigned word, uint64_t wrong)
+SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong)
 {
     size_t number = word * 64u + lowest_bit(wrong);
-    check_fail("double free", (char *)window_slab_address(index) + number * bin_info(slab_at(index)->bin)->block_bytes);
+    check_fail("double free", (char *)window_slab_address(index) + number * info->block_bytes);
 }
 
 /* The bits of `count` blocks from the one numbered `first` on, as far as they lie in that one's word. */
@@ -82,7 +82,7 @@ static void check_all_out(uint32_t index, uint32_t first, uint32_t count)
     for (uint32_t end = first + count; first < end; first = (first / 64 + 1) * 64) {
         uint64_t wrong = s->words[first / 64] & range_mask(first, end - first);
         if (UNLIKELY(wrong != 0))
-            fail_double_free(index, first / 64, wrong);
+            slab_fail_double_free(index, bin_info(s->bin), first / 64, wrong);
     }
 }
 
@@ -125,7 +125,7 @@ void slab_put_word(uint32_t index, unsigned word, uint64_t mask)
     struct slab *s = slab_at(index);
     uint64_t wrong = mask & s->words[word];
     if (UNLIKELY(wrong != 0))
-        fail_double_free(index, word, wrong);
+        slab_fail_double_free(index, bin_info(s->bin), word, wrong);
     s->words[word] |= mask;
     if (word < s->first_word)
         s->first_word = (uint16_t)word;

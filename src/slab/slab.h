@@ -56,6 +56,9 @@ void slab_init(uint32_t index, unsigned bin);
 /* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
  * so that a LIFO reader meets the lowest first. Returns how many. */
 unsigned slab_take(uint32_t index, void **last, unsigned want);
+/* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
+ * slab is attached. */
+SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong);
 /* Says what is wrong with freeing `block`, which slab_put refused. */
 SLOW NORETURN void slab_fail_put(uint32_t index, const void *block);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */

@@ -102,6 +102,14 @@ FAST void *hot_pop(struct magazine *m)
     return block;
 }
 
+/* The magazine has room. */
+FAST void hot_push(struct magazine *m, void *block)
+{
+    void **top = load_relaxed(&m->top);
+    top[1] = block;
+    store_relaxed(&m->top, top + 1);
+}
+
 /* What the hit path cannot serve: larger sizes, a miss, a thread without a cache. */
 typedef void *(*hot_malloc_slow_fn)(size_t bytes);
 

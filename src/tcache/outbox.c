@@ -1,7 +1,5 @@
 #include "tcache/outbox.h"
 
-#include "base/check.h"
-
 static void deliver(struct outbox *o, struct outbox_entry *e)
 {
     const struct bin_info *info = bin_info(e->bin);
@@ -28,7 +26,7 @@ void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
         e->mask = 0;
     }
     if (UNLIKELY((e->mask & bit) != 0))
-        check_fail("double free", (char *)window_slab_address(slab) + (size_t)number * info->block_bytes);
+        slab_fail_double_free(slab, info, word, bit);
     e->mask |= bit;
     store_relaxed(&o->held_bytes, o->held_bytes + info->block_bytes);
     if (info->block_bytes >= OUTBOX_DIRECT_BYTES)

@@ -154,9 +154,7 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block)
     }
     if (load_relaxed(&m->top) >= m->end)
         flush_some(t, bin);
-    void **top = load_relaxed(&m->top);
-    top[1] = block;
-    store_relaxed(&m->top, top + 1);
+    hot_push(m, block);
 }
 
 void tcache_flush_bin(struct tcache *t, unsigned bin)

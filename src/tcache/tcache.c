@@ -180,13 +180,10 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     t->hot.limit = load_acquire(&window.limit);
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
-    void **top = load_relaxed(&m->top);
-    if (UNLIKELY(top >= m->end)) {
+    if (UNLIKELY(load_relaxed(&m->top) >= m->end))
         tcache_free_full(t, bin, block);
-        return;
-    }
-    top[1] = block;
-    store_relaxed(&m->top, top + 1);
+    else
+        hot_push(m, block);
 }
 
 SLOW static void free_uncommon(void *block)
