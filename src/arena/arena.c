@@ -36,9 +36,19 @@ void arena_release_in(uint32_t superslab, uint32_t slabs)
 void arena_recover_after_fork(void)
 {
     uint32_t end = window.base == 0 ? 0 : load_acquire(&arena.next);
-    for (uint32_t i = window.first_superslab; i < end; i++)
-        if (load_relaxed(&superslab_table[i].free_mask) != 0)
+    struct superslab_counts counts = { 0 };
+    for (uint32_t i = window.first_superslab; i < end; i++) {
+        const struct superslab *s = &superslab_table[i];
+        if (load_relaxed(&s->state) != SUPERSLAB_MAPPED)
+            continue;
+        uint32_t free_mask = load_relaxed(&s->free_mask);
+        counts.claimed += count_bits(~free_mask);
+        counts.free_resident += count_bits(free_mask & superslab_resident(s));
+        if (free_mask != 0)
             arena_note_vacant(i);
+    }
+    store_relaxed(&superslab_counts.claimed, counts.claimed);
+    store_relaxed(&superslab_counts.free_resident, counts.free_resident);
 }
 
 /* Which free slabs will do. */
@@ -112,6 +122,7 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
         store_relaxed(&s->dirty_mask, claimed);
         store_relaxed(&s->idle_mask, 0);
         store_relaxed(&s->prewarmed, 0);
+        fetch_add_relaxed(&superslab_counts.claimed, count_bits(claimed));
         store_release(&s->state, SUPERSLAB_MAPPED);
         store_release(&s->free_mask, ~claimed);
         if (claimed != UINT32_MAX)

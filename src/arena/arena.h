@@ -26,6 +26,9 @@ void arena_start(uint32_t prewarm_superslabs);
  * SuperSlabs that stayed empty as long; of empty SuperSlabs only `retain` may wait (UINT32_MAX: all), the others go at
  * once, and one is always kept mapped. Called by one thread at a time. */
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
+/* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
+uint64_t arena_claimed_bytes(void);
+uint64_t arena_free_resident_bytes(void);
 /* Gives back every free page and every empty SuperSlab now. Returns bytes given back. */
 size_t arena_purge_all(void);
 
@@ -39,7 +42,7 @@ struct arena_totals {
 };
 void arena_read_totals(struct arena_totals *totals);
 
-/* In a forked child: a thread that is gone may have released slabs without having come to say so. */
+/* In a forked child: a thread that is gone may have released slabs without having come to say so, or to count them. */
 void arena_recover_after_fork(void);
 
 struct lock *arena_lock(void);

@@ -17,13 +17,9 @@ static uint64_t pages_aged_ms;
 static size_t purge_slabs(uint32_t superslab, uint32_t slabs)
 {
     struct superslab *s = &superslab_table[superslab];
-    uint32_t free_mask = load_relaxed(&s->free_mask);
-    uint32_t mine;
-    do {
-        mine = free_mask & slabs;
-        if (mine == 0)
-            return 0;
-    } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~mine));
+    uint32_t mine = superslab_claim_free(s, slabs);
+    if (mine == 0)
+        return 0;
     size_t bytes = 0;
     uint32_t left = mine & load_relaxed(&s->dirty_mask);
     while (left != 0) {
@@ -47,12 +43,12 @@ static bool release_superslab(uint32_t superslab)
     struct superslab *s = &superslab_table[superslab];
     bool released = false;
     lock_acquire(&arena.lock);
-    uint32_t expected = UINT32_MAX;
-    if (load_relaxed(&s->state) == SUPERSLAB_MAPPED && cas_strong_acquire(&s->free_mask, &expected, 0)) {
+    if (load_relaxed(&s->state) == SUPERSLAB_MAPPED && superslab_claim_empty(s)) {
         uint32_t dirty = superslab_resident(s);
         if (os_unmap(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES)) {
             store_relaxed(&s->dirty_mask, 0);
             store_release(&s->state, SUPERSLAB_ABSENT);
+            fetch_sub_relaxed(&superslab_counts.claimed, SUPERSLAB_SLABS);
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;
             fetch_add_relaxed(&arena.released, 1);
@@ -134,6 +130,16 @@ size_t arena_purge_all(void)
             bytes += purge_slabs(i, load_relaxed(&s->free_mask));
     }
     return bytes;
+}
+
+uint64_t arena_claimed_bytes(void)
+{
+    return load_relaxed(&superslab_counts.claimed) * SLAB_BYTES;
+}
+
+uint64_t arena_free_resident_bytes(void)
+{
+    return load_relaxed(&superslab_counts.free_resident) * SLAB_BYTES;
 }
 
 void arena_read_totals(struct arena_totals *totals)

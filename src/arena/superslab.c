@@ -3,10 +3,20 @@
 #include "base/check.h"
 
 struct superslab *superslab_table;
+struct superslab_counts superslab_counts;
+
+static void count_claimed(const struct superslab *s, uint32_t slabs)
+{
+    uint32_t resident = slabs & superslab_resident(s);
+    fetch_add_relaxed(&superslab_counts.claimed, count_bits(slabs));
+    if (resident != 0)
+        fetch_sub_relaxed(&superslab_counts.free_resident, count_bits(resident));
+}
 
 /* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. */
 static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
 {
+    count_claimed(s, slabs);
     uint32_t dirty = load_relaxed(&s->dirty_mask);
     *clean = (dirty & slabs) == 0;
     if ((dirty & slabs) != slabs)
@@ -14,9 +24,10 @@ static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
     if (load_relaxed(&s->idle_mask) & slabs)
         fetch_and_relaxed(&s->idle_mask, ~slabs);
     if (UNLIKELY(load_relaxed(&s->prewarmed))) {
-        /* From its first use on it decays like any other: all of it has pages. */
-        store_relaxed(&s->prewarmed, 0);
+        /* From its first use on it decays like any other: all of it has pages. In this order, so that superslab_resident
+         * says so throughout. */
         fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
+        store_release(&s->prewarmed, 0);
     }
 }
 
@@ -51,8 +62,34 @@ bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean)
     return true;
 }
 
+uint32_t superslab_claim_free(struct superslab *s, uint32_t among)
+{
+    uint32_t free_mask = load_relaxed(&s->free_mask);
+    uint32_t mine;
+    do {
+        mine = free_mask & among;
+        if (mine == 0)
+            return 0;
+    } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~mine));
+    count_claimed(s, mine);
+    return mine;
+}
+
+bool superslab_claim_empty(struct superslab *s)
+{
+    uint32_t expected = UINT32_MAX;
+    if (!cas_strong_acquire(&s->free_mask, &expected, 0))
+        return false;
+    count_claimed(s, UINT32_MAX);
+    return true;
+}
+
 uint32_t superslab_release(struct superslab *s, uint32_t slabs)
 {
+    uint32_t resident = slabs & superslab_resident(s);
+    fetch_sub_relaxed(&superslab_counts.claimed, count_bits(slabs));
+    if (resident != 0)
+        fetch_add_relaxed(&superslab_counts.free_resident, count_bits(resident));
     uint32_t before = fetch_or_release(&s->free_mask, slabs);
     CHECK((before & slabs) == 0, "internal error: slab released twice", s);
     return before;

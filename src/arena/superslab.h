@@ -11,18 +11,28 @@ enum superslab_state {
     SUPERSLAB_FOREIGN, /* somebody else's mapping stands in this slot */
 };
 
-/* Valid when zero (absent, nothing free). */
+/* Valid when zero (absent, nothing free).
+ *
+ * Invariant (while nobody claims, releases or purges): superslab_counts.claimed is the number of zeros in the free masks
+ * of mapped SuperSlabs, and .free_resident that of free slabs that hold pages. */
 struct superslab {
     uint32_t free_mask;  /* atomic; 1 = nobody's. Claim: CAS acquire. Release: fetch_or release */
     uint32_t dirty_mask; /* atomic relaxed; 0 = reads as zero. Written by whoever has the slab claimed */
     uint32_t idle_mask;  /* atomic relaxed; free and dirty at the last purge pass. Claims clear it, passes set it */
     uint32_t state;      /* atomic; enum superslab_state; written under LOCK_ARENA, release; read relaxed as a hint */
-    uint32_t prewarmed;  /* atomic relaxed; 1: faulted in ahead of use, not to be given back before that use */
+    uint32_t prewarmed;  /* atomic; cleared with release, read with acquire; 1: faulted in ahead of use, not to be given back before that use */
     uint32_t reserved[3];
 };
 _Static_assert(sizeof(struct superslab) == 32, "one byte per slab: window_grow counts on a whole stride");
 
 extern struct superslab *superslab_table; /* by SuperSlab index; set once by window_start */
+
+/* Over all SuperSlabs, in slabs. Atomic relaxed: added to by any thread that claims, releases or purges. */
+struct superslab_counts {
+    uint64_t claimed;
+    uint64_t free_resident;
+};
+extern struct superslab_counts superslab_counts;
 
 FAST struct superslab *superslab_of_slab(uint32_t slab)
 {
@@ -32,7 +42,7 @@ FAST struct superslab *superslab_of_slab(uint32_t slab)
 /* The slabs that may hold pages. */
 FAST uint32_t superslab_resident(const struct superslab *s)
 {
-    return load_relaxed(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
+    return load_acquire(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
 }
 
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest
@@ -40,6 +50,10 @@ FAST uint32_t superslab_resident(const struct superslab *s)
 int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean);
 /* Claims exactly these slabs, or none. */
 bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean);
+/* Claims what is free of `among`, for purging and unmapping: the slabs' dirty bits stay as they are. */
+uint32_t superslab_claim_free(struct superslab *s, uint32_t among);
+/* The same for all 32 slabs, or none. */
+bool superslab_claim_empty(struct superslab *s);
 /* Returns the slabs that were free before. */
 uint32_t superslab_release(struct superslab *s, uint32_t slabs);
 

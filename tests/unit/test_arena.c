@@ -17,6 +17,9 @@ static struct arena_totals totals_now(void)
 {
     struct arena_totals t;
     arena_read_totals(&t);
+    /* The counters that are kept agree with what the masks say. */
+    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
+    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
     return t;
 }
 
