@@ -47,6 +47,7 @@ void arena_recover_after_fork(void)
         if (free_mask != 0)
             arena_note_vacant(i);
     }
+    arena_forget_excess_worker();
     store_relaxed(&superslab_counts.claimed, counts.claimed);
     store_relaxed(&superslab_counts.free_resident, counts.free_resident);
 }
@@ -315,7 +316,7 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
     return alloc_wide(slabs, alignment_slabs, zeroed);
 }
 
-void arena_free(uint32_t slab, uint32_t slabs)
+static void release_run(uint32_t slab, uint32_t slabs)
 {
     while (slabs > 0) {
         uint32_t first = slab % SUPERSLAB_SLABS;
@@ -324,6 +325,14 @@ void arena_free(uint32_t slab, uint32_t slabs)
         slab += here;
         slabs -= here;
     }
+}
+
+void arena_free(uint32_t slab, uint32_t slabs)
+{
+    arena_purge_if_sparse(slab, slabs);
+    release_run(slab, slabs);
+    if (UNLIKELY(arena_has_excess()))
+        arena_give_back_excess();
 }
 
 bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
@@ -352,7 +361,7 @@ bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
             lock_release(&arena.lock);
         }
         if (!ok) {
-            arena_free(slab + have, at - slab - have);
+            release_run(slab + have, at - slab - have);
             return false;
         }
         *zeroed &= clean;

@@ -22,6 +22,16 @@ struct arena_state {
 
 extern struct arena_state arena;
 
+/* So many free pages wait for their decay that who frees should give some back (arena_give_back_excess: a few
+ * SuperSlabs' at most). */
+bool arena_has_excess(void);
+SLOW void arena_give_back_excess(void);
+/* In a forked child: the thread that was at it is gone. */
+void arena_forget_excess_worker(void);
+/* The run is the caller's. Now and then a wide one of which hardly a page was ever touched is given back at once, which
+ * costs next to nothing: else a program that takes large blocks and uses little of them would come to hold all of them. */
+void arena_purge_if_sparse(uint32_t slab, uint32_t slabs);
+
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);
 /* Gives the slabs of one SuperSlab back, after whatever the caller did to them. */

@@ -8,6 +8,8 @@ void policy_start(const struct config *config)
 {
     store_relaxed(&policy_live.thread_cache_bytes, config->thread_cache_bytes);
     store_relaxed(&policy_live.decay_ms, config->decay_ms);
+    store_relaxed(&policy_live.decay_floor_bytes, config->decay_floor_bytes);
+    store_relaxed(&policy_live.decay_rate_bytes, config->decay_rate_bytes);
     store_relaxed(&policy_live.retained_superslabs, config->superslab_reuse ? RETAIN_ALL_SUPERSLABS : 1);
     store_relaxed(&policy_live.prewarm_superslabs, config->superslab_prewarm_count);
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {

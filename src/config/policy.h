@@ -18,6 +18,12 @@ struct policy {
     uint64_t thread_cache_bytes;
     /* Age in ms at which freed pages go back to the system. Read by the arena's decay. */
     uint32_t decay_ms;
+    /* Free pages that decay leaves alone, in bytes, and bytes it may give back per second (0: no bound). Read by the
+     * arena's decay. */
+    uint64_t decay_floor_bytes;
+    uint64_t decay_rate_bytes;
+    /* Free pages that may wait for their decay at all, in bytes; 0: as many as the arena sees fit. Read by the arena. */
+    uint64_t retained_bytes;
     /* Empty SuperSlabs that may wait for decay_ms; those beyond go back at the next tick. Never 0: one may stay,
      * against flapping. Read by arena. */
     uint32_t retained_superslabs;

@@ -129,6 +129,23 @@ bool os_purge(void *address, size_t bytes)
     return advise(address, bytes, MADV_DONTNEED);
 }
 
+size_t os_resident_pages(void *address, size_t bytes)
+{
+    unsigned char states[OS_RESIDENT_MAX_PAGES];
+    size_t pages = bytes / page_bytes;
+    if (pages > OS_RESIDENT_MAX_PAGES)
+        pages = OS_RESIDENT_MAX_PAGES;
+    int saved = errno;
+    bool known = syscall(SYS_mincore, address, pages * page_bytes, states) == 0;
+    errno = saved;
+    if (!known)
+        return pages;
+    size_t resident = 0;
+    for (size_t i = 0; i < pages; i++)
+        resident += states[i] & 1;
+    return resident;
+}
+
 void os_populate(void *address, size_t bytes)
 {
     if (advise(address, bytes, MADV_POPULATE_WRITE))

@@ -2,6 +2,7 @@
 
 #include <sys/syscall.h>
 
+#include "config/policy.h"
 #include "fresh_arena.h"
 
 #define DECAY_MS 1000u
@@ -10,9 +11,17 @@
 /* The time of the last pass lives on between tests: so does this clock. */
 static uint64_t now_ms = (uint64_t)1 << 40;
 
+static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retained_bytes)
+{
+    store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
+    store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
+    store_relaxed(&policy_live.retained_bytes, retained_bytes);
+}
+
 static int fresh(void **state)
 {
     (void)state;
+    set_policy(0, 0, 0);
     fresh_arena();
     now_ms += 10 * DECAY_MS;
     return 0;
@@ -32,8 +41,7 @@ static uint32_t take_touched(uint32_t slabs)
 {
     bool zeroed;
     const uint32_t slab = arena_alloc(slabs, 1, NULL, &zeroed);
-    for (uint32_t i = 0; i < slabs; i++)
-        memset(window_slab_address(slab + i), 9, 4096);
+    memset(window_slab_address(slab), 9, slabs * SLAB_BYTES);
     return slab;
 }
 
@@ -193,6 +201,98 @@ static void test_locked_pages_stay_dirty(void **state)
     assert_false(zeroed);
 }
 
+static void test_the_floor_stays(void **state)
+{
+    (void)state;
+    set_policy(5 * SLAB_BYTES, 0, 0);
+    uint32_t slabs[4];
+    for (unsigned i = 0; i < 4; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < 4; i++)
+        arena_free(slabs[i] + 1, 3);
+    for (unsigned i = 0; i < 4; i++)
+        decay(KEEP_ALL);
+    /* 12 slabs, 3 a SuperSlab: two of those reach the floor of 5. */
+    assert_int_equal(totals_now().free_dirty_bytes, 3 * SLAB_BYTES);
+    set_policy(0, 0, 0);
+    decay(KEEP_ALL);
+    assert_int_equal(totals_now().free_dirty_bytes, 0);
+}
+
+static void test_the_rate_bounds_decay(void **state)
+{
+    (void)state;
+    enum { COUNT = 12 };
+    set_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    uint32_t slabs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i] + 1, 31);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    /* Two seconds' credit, in whole SuperSlabs, and the last may overdraw. */
+    const uint64_t at_once = totals_now().purged_bytes;
+    assert_in_range(at_once, 8 * 31 * SLAB_BYTES, 9 * 31 * SLAB_BYTES);
+    arena_decay(now_ms += 10, DECAY_MS, KEEP_ALL);
+    assert_int_equal(totals_now().purged_bytes, at_once);
+    arena_decay(now_ms += 500, DECAY_MS, KEEP_ALL);
+    assert_in_range(totals_now().purged_bytes, at_once + SLAB_BYTES, at_once + 3 * 31 * SLAB_BYTES);
+}
+
+static void test_excess_goes_without_a_tick(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 }; /* 128 MiB: twice the excess's least */
+    uint32_t slabs[COUNT];
+    const uint32_t stays = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i], 32);
+    assert_in_range(totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
+    assert_true(totals_now().superslabs_released > 20);
+    assert_false(reads_zero(stays));
+    set_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(take_touched(1), 1);
+    assert_in_range(totals_now().free_dirty_bytes, 0, 5 * SUPERSLAB_BYTES);
+}
+
+static void test_excess_obeys_the_rate(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    uint32_t slabs[COUNT];
+    set_policy(0, SUPERSLAB_BYTES, 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i], 32);
+    assert_true(totals_now().superslabs_released <= 3);
+}
+
+static void test_hardly_touched_runs_go_at_once(void **state)
+{
+    (void)state;
+    enum { SLABS = 128, ROUNDS = 65 }; /* one in 64 is looked at */
+    bool zeroed;
+    unsigned given_back = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
+        given_back += i != 0 && zeroed;
+        *(char *)window_slab_address(a) = 1;
+        arena_free(a, SLABS);
+    }
+    assert_int_equal(given_back, 1);
+    for (unsigned i = 0; i < ROUNDS; i++) { /* but what was used may be used again */
+        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
+        memset(window_slab_address(a), 1, SLABS * SLAB_BYTES);
+        arena_free(a, SLABS);
+        assert_int_equal(arena_free_resident_bytes() / SLAB_BYTES, SLABS);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +305,11 @@ int main(void)
         cmocka_unit_test_setup(test_a_pass_is_spread_over_ticks, fresh),
         cmocka_unit_test_setup(test_purge_all_at_once, fresh),
         cmocka_unit_test_setup(test_locked_pages_stay_dirty, fresh),
+        cmocka_unit_test_setup(test_the_floor_stays, fresh),
+        cmocka_unit_test_setup(test_the_rate_bounds_decay, fresh),
+        cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
+        cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
     };
     return cmocka_run_group_tests_name("purge", tests, NULL, NULL);
 }
