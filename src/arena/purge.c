@@ -18,8 +18,8 @@ enum {
     CREDIT_MAX_MS = 2000, /* credit not used for longer than that is lost */
     EXCESS_VISITS = 64,   /* vacant SuperSlabs that one free looks at ... */
     EXCESS_WORK = 2,      /* ... and gives pages of back: more than the free of one adds */
-    SPARSE_SLABS = 32,    /* runs from this size on may turn out hardly touched ... */
-    SPARSE_TURN = 64,     /* ... and one in so many is looked at */
+    SPARSE_SLABS = 8,    /* runs from this size on may turn out hardly touched ... */
+    SPARSE_TURN = 32,     /* ... and one in so many is looked at */
     SAMPLE_PAGES = 16,
 };
 
@@ -246,9 +246,11 @@ void arena_purge_if_sparse(uint32_t slab, uint32_t slabs)
 {
     if (slabs < SPARSE_SLABS || fetch_add_relaxed(&wide_frees, 1) % SPARSE_TURN != SPARSE_TURN - 1 || !is_sparse(slab, slabs))
         return;
-    if (!os_purge(window_slab_address(slab), slabs * SLAB_BYTES))
+    size_t page = os_page_bytes();
+    /* The first page stays: the next block that begins here will want it. */
+    if (!os_purge((char *)window_slab_address(slab) + page, slabs * SLAB_BYTES - page))
         return;
-    for (uint32_t at = slab, end = slab + slabs; at < end; at++)
+    for (uint32_t at = slab + 1, end = slab + slabs; at < end; at++)
         fetch_and_relaxed(&superslab_of_slab(at)->dirty_mask, ~((uint32_t)1 << at % SUPERSLAB_SLABS));
 }
 
