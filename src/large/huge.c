@@ -16,7 +16,7 @@ static struct {
     struct huge *slots;
     size_t capacity; /* a power of two, or 0 */
     size_t count;
-    size_t moving; /* entries that huge_resize has taken out and will put back: their room is theirs */
+    size_t moving; /* entries that huge_resize has taken out and will put back, or that are reserved: their room is theirs */
     uint64_t bytes;
 } table = { .lock = LOCK_INIT(LOCK_LARGE) };
 
@@ -168,6 +168,30 @@ void *huge_resize(void *block, size_t bytes)
     insert(entry);
     lock_release(&table.lock);
     return moved;
+}
+
+bool huge_reserve(void)
+{
+    lock_acquire(&table.lock);
+    bool ok = make_room();
+    table.moving += ok;
+    lock_release(&table.lock);
+    return ok;
+}
+
+void huge_enter(void *block, size_t bytes)
+{
+    lock_acquire(&table.lock);
+    table.moving--;
+    insert((struct huge){ (uintptr_t)block, bytes });
+    lock_release(&table.lock);
+}
+
+void huge_unreserve(void)
+{
+    lock_acquire(&table.lock);
+    table.moving--;
+    lock_release(&table.lock);
 }
 
 void huge_read_totals(uint64_t *bytes, uint64_t *count)

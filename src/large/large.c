@@ -11,6 +11,14 @@ struct large_record {
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_BYTES, "it has a slab record's room");
 
+enum {
+    MOVE_MIN_SLABS = 8, /* a run that cannot grow where it stands is moved by page tables from this size on */
+    MOVED_MAX = 64,     /* blocks outside the window beyond which runs are copied: each is a mapping more */
+};
+
+/* A huge block stays one when it shrinks to no less than this. */
+#define HUGE_STAYS_BYTES ((size_t)MOVE_MIN_SLABS * SLAB_BYTES)
+
 /* Atomic relaxed. */
 static struct large_totals totals;
 
@@ -111,20 +119,45 @@ size_t large_usable_bytes(const void *block)
     return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
 }
 
+/* The run's pages go to a mapping outside the window, which grows by mremap from then on: programs that grow one array
+ * beside another would copy it at every step. NULL: not done. */
+static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
+{
+    uint64_t huge_total, huge_count;
+    huge_read_totals(&huge_total, &huge_count);
+    if (r->slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
+        return NULL;
+    size_t new_bytes = usable_for(bytes);
+    void *moved = os_remap(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes);
+    if (moved == NULL) {
+        huge_unreserve();
+        return NULL;
+    }
+    uint32_t slabs = r->slabs;
+    fetch_sub_relaxed(&totals.run_bytes, r->usable_bytes);
+    fetch_sub_relaxed(&totals.run_count, 1);
+    set_tail(slab, 0, slabs, 0);
+    arena_free_moved(slab, slabs);
+    huge_enter(moved, new_bytes);
+    return moved;
+}
+
 void *large_resize(void *block, size_t bytes)
 {
     uint32_t slab = find_run(block);
     if (slab == SLAB_NONE)
-        return bytes > LARGE_MAX_BYTES / 2 ? huge_resize(block, bytes) : NULL;
-    if (bytes > LARGE_MAX_BYTES || bytes == 0)
-        return NULL;
+        return bytes >= HUGE_STAYS_BYTES ? huge_resize(block, bytes) : NULL;
     struct large_record *r = window_slab_record(slab);
+    if (bytes > LARGE_MAX_BYTES)
+        return move_out(slab, r, bytes);
+    if (bytes == 0)
+        return NULL;
     uint32_t have = r->slabs;
     uint32_t want = slabs_for(bytes);
     if (want > have) {
         bool zeroed;
         if (!arena_extend(slab, have, want, &zeroed))
-            return NULL;
+            return move_out(slab, r, bytes);
         set_tail(slab, have, want, MAP_TAIL);
     } else if (want < have) {
         set_tail(slab, want, have, 0);

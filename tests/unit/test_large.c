@@ -186,9 +186,71 @@ static void test_resize_huge(void **state)
     char *shrunk = large_resize(grown, 40 * MIB);
     assert_non_null(shrunk);
     assert_int_equal(large_usable_bytes(shrunk), 40 * MIB);
-    assert_null(large_resize(shrunk, 1 * MIB)); /* worth a copy: it then becomes a run */
+    shrunk = large_resize(shrunk, 1 * MIB);
+    assert_non_null(shrunk);
+    assert_null(large_resize(shrunk, 400 * KIB)); /* worth a copy: it then becomes a run */
     assert_int_equal(shrunk[0], 1);
     large_free(shrunk);
+}
+
+static void test_pages_move_where_there_is_no_room(void **state)
+{
+    (void)state;
+    const uint64_t before = totals_now().run_bytes;
+    unsigned char *block = alloc(1 * MIB);
+    unsigned char *neighbour = alloc(64 * KIB);
+    assert_ptr_equal(neighbour, block + MIB);
+    memset(block, 5, MIB);
+    neighbour[0] = 6;
+    unsigned char *moved = large_resize(block, 2 * MIB + 5);
+    assert_non_null(moved);
+    assert_true(window_slab_index(moved) >= load_acquire(&window.limit));
+    assert_true(all_bytes_are(moved, MIB, 5));
+    assert_true(all_bytes_are(moved + MIB, MIB, 0));
+    assert_int_equal(large_usable_bytes(moved), align_up(2 * MIB + 5, os_page_bytes()));
+    assert_int_equal(word_of(block), 0);
+    assert_int_equal(word_of(block + MIB - 1), 0);
+    assert_int_equal(totals_now().run_bytes, before + 64 * KIB);
+    assert_int_equal(totals_now().huge_count, 1);
+    /* The addresses serve again, and hold nothing of what was there. */
+    bool zeroed = false;
+    assert_ptr_equal(large_alloc(1 * MIB, 1, &zeroed), block);
+    assert_true(zeroed);
+    assert_true(all_bytes_are(block, MIB, 0));
+    assert_int_equal(neighbour[0], 6);
+    unsigned char *grown = large_resize(moved, 100 * MIB);
+    assert_non_null(grown);
+    assert_true(all_bytes_are(grown, MIB, 5));
+    assert_null(large_resize(block, SIZE_MAX));
+    assert_null(large_resize(block, (size_t)1 << 60)); /* the block is as it was */
+    assert_int_equal(word_of(block), MAP_LARGE);
+    large_free(grown);
+    large_free(block);
+    large_free(neighbour);
+    assert_int_equal(totals_now().run_bytes, before);
+    assert_int_equal(totals_now().huge_count, 0);
+}
+
+static void test_small_runs_and_too_many_are_copied(void **state)
+{
+    (void)state;
+    enum { PLENTY = 80 };
+    unsigned char *blocks[PLENTY];
+    unsigned moved = 0;
+    unsigned char *small = alloc(128 * KIB);
+    for (unsigned i = 0; i < PLENTY; i++)
+        blocks[i] = alloc(512 * KIB);
+    assert_null(large_resize(small, 1 * MIB));
+    for (unsigned i = 0; i + 1 < PLENTY; i++) {
+        unsigned char *at = large_resize(blocks[i], 600 * KIB);
+        moved += at != NULL && at != blocks[i];
+        if (at != NULL)
+            blocks[i] = at;
+    }
+    assert_in_range(moved, 30, 64); /* what is left beside a moved one may grow in place */
+    for (unsigned i = 0; i < PLENTY; i++)
+        large_free(blocks[i]);
+    large_free(small);
 }
 
 static void test_window_full_takes_the_huge_path(void **state)
@@ -264,8 +326,9 @@ static void *churn(void *argument)
         }
         check(*at, mine);
         if (r >> 54 & 1) {
-            if (large_resize(*at, bytes) != NULL)
-                mark(*at, mine);
+            uint64_t *resized = large_resize(*at, bytes);
+            if (resized != NULL)
+                mark(*at = resized, mine);
         } else {
             large_free(*at);
             *at = NULL;
@@ -307,6 +370,8 @@ int main(void)
         cmocka_unit_test_setup(test_knows_what_reads_zero, fresh),
         cmocka_unit_test_setup(test_resize_in_place, fresh),
         cmocka_unit_test_setup(test_resize_huge, fresh),
+        cmocka_unit_test_setup(test_pages_move_where_there_is_no_room, fresh),
+        cmocka_unit_test_setup(test_small_runs_and_too_many_are_copied, fresh),
         cmocka_unit_test_setup(test_window_full_takes_the_huge_path, fresh),
         cmocka_unit_test_setup(test_misuse_is_fatal, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
