@@ -4,6 +4,7 @@
 #define BIN(bytes, log2)                                                                              \
     { .block_bytes = (bytes),                                                                         \
       .reciprocal = (uint32_t)((((uint64_t)1 << 32) + (bytes) - 1) / (bytes)),                        \
+      .run_mask = (SLAB_BYTES << (log2)) - 1,                                                         \
       .block_count = (uint16_t)((SLAB_BYTES << (log2)) / (bytes)),                                    \
       .run_slabs_log2 = (log2),                                                                       \
       .word_count = WORDS((SLAB_BYTES << (log2)) / (bytes)) }

@@ -27,10 +27,12 @@
 struct bin_info {
     uint32_t block_bytes;
     uint32_t reciprocal;   /* ceil(2^32 / block_bytes): offset -> block index by multiplication */
+    uint32_t run_mask;     /* bytes of a run - 1; runs are aligned to their size */
     uint16_t block_count;  /* blocks in a run */
     uint8_t run_slabs_log2; /* slabs in a run: 1, 2 or 4 */
     uint8_t word_count;    /* 64-bit bitmap words that cover block_count */
 };
+_Static_assert(sizeof(struct bin_info) == BIN_STRIDE_BYTES, "map words hold offsets into the table of bins");
 
 extern const struct bin_info bin_table[BIN_COUNT];
 extern const uint16_t bin_medium_offset[MEDIUM_TABLE_COUNT];
@@ -38,6 +40,17 @@ extern const uint16_t bin_medium_offset[MEDIUM_TABLE_COUNT];
 FAST const struct bin_info *bin_info(unsigned bin)
 {
     return &bin_table[bin];
+}
+
+FAST unsigned bin_of_info(const struct bin_info *info)
+{
+    return (unsigned)(info - bin_table);
+}
+
+/* The bin that the word of the slab map names. */
+FAST const struct bin_info *bin_info_of_map_word(uint32_t word)
+{
+    return (const struct bin_info *)((const char *)bin_table + (word & ((1u << MAP_OWNER_SHIFT) - 1)));
 }
 
 /* The block index of an offset into a run. Exact for every multiple of the block size below 256 KiB; for any other

@@ -115,7 +115,7 @@ unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *
 SLOW NORETURN void slab_fail_put(uint32_t index, const void *block)
 {
     /* An address that is no block's fails here ... */
-    slab_block_number(index, bin_info(slab_at(index)->bin), block);
+    slab_block_number(bin_info(slab_at(index)->bin), block);
     /* ... so it is a block that is free already, or was never handed out. */
     check_fail("double free", block);
 }

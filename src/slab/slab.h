@@ -63,11 +63,11 @@ SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *
 SLOW NORETURN void slab_fail_put(uint32_t index, const void *block);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
-/* Aborts if `block` is no block of the slab. Returns its number. Touches only what is fixed while the slab is attached,
+/* Aborts if `block`, an address in a slab of this bin, is no block. Returns its number. Touches only what is fixed while the slab is attached,
  * so that any thread that was given the block may call it. */
-FAST uint32_t slab_block_number(uint32_t index, const struct bin_info *info, const void *block)
+FAST uint32_t slab_block_number(const struct bin_info *info, const void *block)
 {
-    uint32_t offset = (uint32_t)((uintptr_t)block - (uintptr_t)window_slab_address(index));
+    uint32_t offset = (uint32_t)(uintptr_t)block & info->run_mask;
     uint32_t number = bin_block_index(info, offset);
     if (UNLIKELY(number * info->block_bytes != offset || number >= info->block_count))
         check_fail("free of a pointer into the middle of a block", block);
@@ -91,8 +91,7 @@ FAST bool slab_are_neighbours(const struct bin_info *info, const void *a, const 
  * Inline: a shuffled batch is made of such. */
 FAST uint32_t slab_put(uint32_t index, struct slab *s, const struct bin_info *info, void *block)
 {
-    uint32_t run_bytes = (uint32_t)SLAB_BYTES << info->run_slabs_log2;
-    uint32_t offset = (uint32_t)(uintptr_t)block & (run_bytes - 1); /* a run is aligned to its size */
+    uint32_t offset = (uint32_t)(uintptr_t)block & info->run_mask;
     uint32_t number = bin_block_index(info, offset);
     uint64_t bit = (uint64_t)1 << (number % 64);
     uint64_t *word = &s->words[number / 64];

@@ -4,34 +4,37 @@ static void deliver(struct outbox *o, struct outbox_entry *e)
 {
     const struct bin_info *info = bin_info(e->bin);
     unsigned count = count_bits(e->mask);
-    remote_deliver(e->slab, info, e->word, e->mask);
+    remote_deliver(e->key >> OUTBOX_WORDS_LOG2, info, e->key % (1u << OUTBOX_WORDS_LOG2), e->mask);
     store_relaxed(&o->held_bytes, o->held_bytes - count * info->block_bytes);
     store_relaxed(&o->delivered_blocks, o->delivered_blocks + count);
     store_relaxed(&o->delivery_count, o->delivery_count + 1);
-    e->slab = SLAB_NONE;
+    e->key = 0;
+}
+
+void outbox_init(struct outbox *o, uint64_t budget_bytes)
+{
+    uint64_t share = budget_bytes / OUTBOX_BUDGET_SHARE;
+    o->max_bytes = share < OUTBOX_MAX_BYTES ? (uint32_t)share : OUTBOX_MAX_BYTES;
 }
 
 void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
 {
     const struct bin_info *info = bin_info(bin);
     uint32_t word = number / 64;
+    uint32_t key = outbox_key(slab, word);
     uint64_t bit = (uint64_t)1 << (number % 64);
-    struct outbox_entry *e = outbox_slot(o, slab, word);
-    if (e->slab != SLAB_NONE && (e->slab != slab || e->word != word))
+    struct outbox_entry *e = outbox_slot(o, key);
+    if (e->key != 0 && e->key != key)
         deliver(o, e);
-    if (e->slab == SLAB_NONE) {
-        e->slab = slab;
-        e->word = (uint16_t)word;
-        e->bin = (uint16_t)bin;
-        e->mask = 0;
-    }
+    if (e->key == 0)
+        *e = (struct outbox_entry){ .key = key, .bin = bin };
     if (UNLIKELY((e->mask & bit) != 0))
         slab_fail_double_free(slab, info, word, bit);
     e->mask |= bit;
     store_relaxed(&o->held_bytes, o->held_bytes + info->block_bytes);
     if (info->block_bytes >= OUTBOX_DIRECT_BYTES)
         deliver(o, e);
-    else if (o->held_bytes > OUTBOX_MAX_BYTES)
+    else if (o->held_bytes > o->max_bytes)
         outbox_deliver_all(o);
 }
 
@@ -40,13 +43,13 @@ void outbox_deliver_all(struct outbox *o)
     if (o->held_bytes == 0)
         return;
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
-        if (o->entries[i].slab != SLAB_NONE)
+        if (o->entries[i].key != 0)
             deliver(o, &o->entries[i]);
 }
 
 void outbox_forget(struct outbox *o)
 {
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
-        o->entries[i].slab = SLAB_NONE;
+        o->entries[i].key = 0;
     store_relaxed(&o->held_bytes, 0);
 }

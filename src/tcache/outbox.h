@@ -6,44 +6,56 @@
 #include "slab/remote.h"
 
 #define OUTBOX_ENTRIES 128u
-#define OUTBOX_MAX_BYTES 32768u  /* blocks held back, over all entries */
+#define OUTBOX_MAX_BYTES 131072u /* blocks held back, over all entries, at most; ... */
+#define OUTBOX_BUDGET_SHARE 32u  /* ... and this part of the thread's budget. More combine better: see decision 0015 */
 #define OUTBOX_DIRECT_BYTES 8192u /* blocks from this size on are delivered at once */
 
 struct outbox_entry {
-    uint32_t slab; /* SLAB_NONE: vacant */
-    uint16_t word;
-    uint16_t bin;
+    uint32_t key; /* outbox_key of slab and word; 0: vacant, since no slab is SLAB_NONE */
+    uint32_t bin;
     uint64_t mask;
 };
 
+#define OUTBOX_WORDS_LOG2 6u
+_Static_assert(BITMAP_BYTES * 8 / 64 <= 1u << OUTBOX_WORDS_LOG2, "a slab's words");
+
 struct outbox {
     uint32_t held_bytes;  /* atomic relaxed; statistics read it */
+    uint32_t max_bytes;   /* blocks held back, over all entries */
     uint64_t delivered_blocks; /* atomic relaxed; over the life of the tcache */
     uint64_t delivery_count;
     struct outbox_entry entries[OUTBOX_ENTRIES];
 };
 
-FAST struct outbox_entry *outbox_slot(struct outbox *o, uint32_t slab, uint32_t word)
+FAST uint32_t outbox_key(uint32_t slab, uint32_t word)
 {
-    /* Fibonacci hashing of (slab, word): neighbours spread over the table. */
+    return (slab << OUTBOX_WORDS_LOG2) + word;
+}
+
+FAST struct outbox_entry *outbox_slot(struct outbox *o, uint32_t key)
+{
+    /* Fibonacci hashing: neighbours spread over the table. */
     _Static_assert(OUTBOX_ENTRIES == 128, "seven bits of hash");
-    return &o->entries[((slab * 64u + word) * 2654435769u) >> 25];
+    return &o->entries[(key * 2654435769u) >> 25];
 }
 
 /* The common case of outbox_add: the block joins others of its bitmap word, and nothing needs to be delivered. False:
  * nothing was done. */
 FAST bool outbox_join(struct outbox *o, uint32_t slab, const struct bin_info *info, uint32_t number)
 {
-    struct outbox_entry *e = outbox_slot(o, slab, number / 64);
+    uint32_t key = outbox_key(slab, number / 64);
+    struct outbox_entry *e = outbox_slot(o, key);
     uint64_t bit = (uint64_t)1 << (number % 64);
     uint32_t held = o->held_bytes + info->block_bytes;
-    if (e->slab != slab || e->word != number / 64 || (e->mask & bit) != 0 || held > OUTBOX_MAX_BYTES)
+    if (e->key != key || (e->mask & bit) != 0 || held > o->max_bytes)
         return false;
     e->mask |= bit;
     store_relaxed(&o->held_bytes, held);
     return true;
 }
 
+/* Before the first use: how much it may hold, of a thread's budget. */
+void outbox_init(struct outbox *o, uint64_t budget_bytes);
 /* The block numbered `number` of `slab` was freed here. Aborts on a double free that is still in the table. */
 void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number);
 void outbox_deliver_all(struct outbox *o);

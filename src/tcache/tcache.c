@@ -24,6 +24,7 @@ bool tcache_init(struct tcache *t)
 {
     lock_init(&t->heap.lock, LOCK_HEAP);
     t->checked = config_get()->debug_level >= 1;
+    outbox_init(&t->outbox, load_relaxed(&policy_live.thread_cache_bytes));
     if (t->bins[0].array == NULL && !magazine_pack_all(t))
         return false;
     if (t->heap.id == 0 && !heap_register(&t->heap))
@@ -65,11 +66,8 @@ static void age(struct tcache *t, uint64_t now_ms)
     lock_release(&t->heap.lock);
 }
 
-void tcache_note_slow(struct tcache *t)
+SLOW void tcache_tick(struct tcache *t)
 {
-    upcall_fork_recover();
-    if (LIKELY(++t->slow_count % TICK_SLOW_OPERATIONS != 0))
-        return;
     uint64_t now_ms = os_clock_ms();
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
@@ -148,7 +146,7 @@ void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
 struct place {
     uint32_t slab; /* the run's first */
     uint32_t owner;
-    unsigned bin;
+    const struct bin_info *info;
 };
 
 FAST bool find_place(const void *block, struct place *place)
@@ -160,15 +158,15 @@ FAST bool find_place(const void *block, struct place *place)
     place->owner = word >> MAP_OWNER_SHIFT;
     if (place->owner == 0)
         return false;
-    place->bin = (word & ((1u << MAP_OWNER_SHIFT) - 1)) / BIN_STRIDE_BYTES;
-    place->slab = slab_head((uint32_t)slab, bin_info(place->bin));
+    place->info = bin_info_of_map_word(word);
+    place->slab = slab_head((uint32_t)slab, place->info);
     return true;
 }
 
 static void check_is_block(const struct place *place, const void *block, const char *message)
 {
-    const struct bin_info *info = bin_info(place->bin);
-    uint32_t offset = (uint32_t)((uintptr_t)block - (uintptr_t)window_slab_address(place->slab));
+    const struct bin_info *info = place->info;
+    uint32_t offset = (uint32_t)(uintptr_t)block & info->run_mask;
     uint32_t number = bin_block_index(info, offset);
     CHECK(number * info->block_bytes == offset && number < info->block_count, message, block);
 }
@@ -197,38 +195,39 @@ SLOW static void free_uncommon(void *block)
         return;
     }
     if (t != NULL && place.owner == t->heap.id) {
-        free_own(t, place.bin, block);
+        free_own(t, bin_of_info(place.info), block);
         return;
     }
-    const struct bin_info *info = bin_info(place.bin);
-    uint32_t number = slab_block_number(place.slab, info, block);
+    uint32_t number = slab_block_number(place.info, block);
     if (t == NULL)
         upcall_fork_recover();
     else
         tcache_note_slow(t);
-    if (t == NULL || UNLIKELY(t->checked))
-        remote_deliver(place.slab, info, number / 64, (uint64_t)1 << (number % 64));
-    else
-        outbox_add(&t->outbox, place.slab, place.bin, number);
+    remote_deliver(place.slab, place.info, number / 64, (uint64_t)1 << (number % 64));
+}
+
+NOINLINE static void free_remote(struct tcache *t, uint32_t slab, unsigned bin, uint32_t number)
+{
+    tcache_note_slow(t);
+    outbox_add(&t->outbox, slab, bin, number);
 }
 
 /* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
- * neighbours in the outbox. (A checked thread's outbox is empty: there is nothing to join.) Every so often it takes the
- * long way, which reads the clock: what waits in the outbox must not wait for more frees than that. */
+ * neighbours in the outbox. Every so often it takes the long way, which reads the clock: what waits in the outbox must not
+ * wait for more frees than that. A thread without a cache and a checked one have no use for an outbox. */
 void tcache_free_slow(void *block)
 {
     if (block == NULL)
         return;
     struct tcache *t = tcache_self();
     struct place place;
-    if (LIKELY(t != NULL) && find_place(block, &place) && place.owner != t->heap.id) {
-        const struct bin_info *info = bin_info(place.bin);
-        uint32_t number = slab_block_number(place.slab, info, block);
-        if (LIKELY((t->slow_count + 1) % TICK_SLOW_OPERATIONS != 0 &&
-                   outbox_join(&t->outbox, place.slab, info, number))) {
+    if (LIKELY(t != NULL && !t->checked) && find_place(block, &place) && place.owner != t->heap.id) {
+        uint32_t number = slab_block_number(place.info, block);
+        if (LIKELY((t->slow_count + 1) % TICK_SLOW_OPERATIONS != 0 && outbox_join(&t->outbox, place.slab, place.info, number)))
             t->slow_count++;
-            return;
-        }
+        else
+            free_remote(t, place.slab, bin_of_info(place.info), number);
+        return;
     }
     free_uncommon(block);
 }
@@ -238,7 +237,7 @@ size_t tcache_usable_bytes(const void *block)
     struct place place;
     if (find_place(block, &place)) {
         check_is_block(&place, block, "size of a pointer into the middle of a block");
-        return bin_info(place.bin)->block_bytes;
+        return place.info->block_bytes;
     }
     size_t bytes = large_usable_bytes(block);
     CHECK(bytes != 0, "size of a pointer that malloc did not return", block);
@@ -250,7 +249,7 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     struct place place;
     if (find_place(block, &place)) {
         check_is_block(&place, block, "realloc of a pointer into the middle of a block");
-        size_t have = bin_info(place.bin)->block_bytes;
+        size_t have = place.info->block_bytes;
         /* Shrinking to less than half is worth a copy; 16 bytes are not. */
         return bytes <= have && (bytes > have / 2 || have <= 64) ? block : NULL;
     }

@@ -2,10 +2,20 @@
 #ifndef HAKMEM_TCACHE_TCACHE_INTERNAL_H
 #define HAKMEM_TCACHE_TCACHE_INTERNAL_H
 
+#include "base/upcall.h"
 #include "tcache/tcache.h"
 
-/* Counts a slow operation; now and then reads the clock, ages the thread's heap and runs the process's ticks. */
-void tcache_note_slow(struct tcache *t);
+/* Reads the clock, ages the thread's heap and runs the process's ticks, as far as they are due. */
+SLOW void tcache_tick(struct tcache *t);
+
+/* Every slow path begins with this: counts it, and now and then lets the clock tick. */
+FAST void tcache_note_slow(struct tcache *t)
+{
+    upcall_fork_recover();
+    if (UNLIKELY(++t->slow_count % TICK_SLOW_OPERATIONS == 0))
+        tcache_tick(t);
+}
+
 /* The calling thread's cache, made if need be; NULL: it has none and must use the stray heap. */
 struct tcache *tcache_self_or_attach(void);
 

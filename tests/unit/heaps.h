@@ -51,7 +51,7 @@ static inline uint32_t slab_of(const void *block, unsigned bin)
 static inline void deliver_block(void *block, unsigned bin)
 {
     const uint32_t slab = slab_of(block, bin);
-    const uint32_t number = slab_block_number(slab, bin_info(bin), block);
+    const uint32_t number = slab_block_number(bin_info(bin), block);
     remote_deliver(slab, bin_info(bin), number / 64, (uint64_t)1 << number % 64);
 }
 

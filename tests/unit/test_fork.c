@@ -206,9 +206,9 @@ static void test_what_dead_producers_left_is_collected(void **state)
     const uint32_t slab = first_slab_of(&b);
     for (unsigned i = 0; i < SLAB_BLOCKS; i++)
         assert_int_equal(slab_head((uint32_t)window_slab_index(b.blocks[i]), info), slab);
-    const uint64_t bits = 1u << slab_block_number(slab, info, b.blocks[0]) |
-                          1u << slab_block_number(slab, info, b.blocks[1]) |
-                          1u << slab_block_number(slab, info, b.blocks[2]);
+    const uint64_t bits = 1u << slab_block_number(info, b.blocks[0]) |
+                          1u << slab_block_number(info, b.blocks[1]) |
+                          1u << slab_block_number(info, b.blocks[2]);
     fetch_or_release(&remote_words(slab, info)[0], bits);
     store_relaxed(&remote_at(slab)->news, news_of_word(0));
     assert_child_passes(child_collects, &b);

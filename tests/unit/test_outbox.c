@@ -14,20 +14,21 @@ static int clear(void **state)
 {
     (void)state;
     memset(&box, 0, sizeof box);
+    outbox_init(&box, 32768 * OUTBOX_BUDGET_SHARE);
     return 0;
 }
 
 static void add(void *block, unsigned bin)
 {
     const uint32_t slab = slab_of(block, bin);
-    outbox_add(&box, slab, bin, slab_block_number(slab, bin_info(bin), block));
+    outbox_add(&box, slab, bin, slab_block_number(bin_info(bin), block));
 }
 
 static unsigned used_entries(void)
 {
     unsigned used = 0;
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
-        used += box.entries[i].slab != SLAB_NONE;
+        used += box.entries[i].key != 0;
     return used;
 }
 
@@ -35,7 +36,7 @@ static uint32_t entry_bytes(void)
 {
     uint32_t bytes = 0;
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
-        if (box.entries[i].slab != SLAB_NONE)
+        if (box.entries[i].key != 0)
             bytes += count_bits(box.entries[i].mask) * bin_info(box.entries[i].bin)->block_bytes;
     return bytes;
 }
@@ -78,7 +79,7 @@ static void test_held_bytes_are_bounded(void **state)
         const unsigned count = take_blocks(h, bins[b], blocks, 2048);
         for (unsigned i = 0; i < count; i++) {
             add(blocks[i], bins[b]);
-            assert_true(box.held_bytes <= OUTBOX_MAX_BYTES);
+            assert_true(box.held_bytes <= box.max_bytes);
             assert_int_equal(box.held_bytes, entry_bytes());
         }
         assert_all_back(h, bins[b]);
@@ -180,6 +181,15 @@ static void test_forget(void **state)
     age(h, true);
 }
 
+static void test_holds_a_part_of_the_budget(void **state)
+{
+    (void)state;
+    outbox_init(&box, 262144);
+    assert_int_equal(box.max_bytes, 262144 / OUTBOX_BUDGET_SHARE);
+    outbox_init(&box, (uint64_t)1 << 40);
+    assert_int_equal(box.max_bytes, OUTBOX_MAX_BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +200,7 @@ int main(void)
         cmocka_unit_test_setup(test_blocks_of_many_heaps, clear),
         cmocka_unit_test_setup(test_double_free_is_fatal, clear),
         cmocka_unit_test_setup(test_forget, clear),
+        cmocka_unit_test(test_holds_a_part_of_the_budget),
     };
     return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);
 }

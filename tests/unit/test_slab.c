@@ -152,7 +152,7 @@ static void test_block_numbers(void **state)
         const struct bin_info *info = bin_info(bin);
         const uint32_t slab = new_run(bin);
         for (uint32_t i = 0; i < info->block_count; i++)
-            assert_int_equal(slab_block_number(slab, info, block_of(slab, info, i)), i);
+            assert_int_equal(slab_block_number(info, block_of(slab, info, i)), i);
         for (uint32_t i = 0; i < 1u << info->run_slabs_log2; i++)
             assert_int_equal(slab_head(slab + i, info), slab);
     }
@@ -190,7 +190,7 @@ static void put_word(void *argument)
 static void number(void *argument)
 {
     const struct misuse *m = argument;
-    slab_block_number(m->slab, m->info, m->block);
+    slab_block_number(m->info, m->block);
 }
 
 static void test_misuse_is_fatal(void **state)
