@@ -270,6 +270,20 @@ static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t sl
     return OS_MAP_OK;
 }
 
+/* Under the lock: the next SuperSlab from `start` on that may have free slabs or is absent. In a large heap nearly all are
+ * mapped and full, and are passed over 64 at a time. */
+static uint32_t next_for_wide(uint32_t start)
+{
+    while (start < arena.lowest_absent) {
+        uint64_t vacant = load_acquire(&arena.vacant[start / 64]) >> (start % 64);
+        uint32_t next = vacant != 0 ? start + lowest_bit(vacant) : (uint32_t)align_up(start + 1, 64);
+        if (vacant != 0 || next >= arena.lowest_absent)
+            return next < arena.lowest_absent ? next : arena.lowest_absent;
+        start = next;
+    }
+    return start;
+}
+
 static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
 {
     uint32_t count = (slabs + SUPERSLAB_SLABS - 1) / SUPERSLAB_SLABS;
@@ -280,7 +294,7 @@ static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
     lock_acquire(&arena.lock);
     uint32_t start = window.first_superslab;
     for (;;) {
-        start = (uint32_t)align_up(start + base_number, step) - base_number;
+        start = (uint32_t)align_up(next_for_wide(start) + base_number, step) - base_number;
         if (start >= window.superslab_max || count > window.superslab_max - start)
             break;
         if (start + count > arena.next && !window_grow(start + count - 1))
