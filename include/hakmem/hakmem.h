@@ -79,7 +79,7 @@ size_t hakmem_malloc_good_size(size_t bytes) HAKMEM_NOTHROW;
 /* ---- introspection ---- */
 
 /* Gives memory back to the system: what the calling thread caches, and every free page. Returns 1 if any was, else 0.
- * pad_bytes is ignored: no heap here grows by brk. */
+ * pad_bytes of free pages stay for later use. Thread-safe. */
 int hakmem_malloc_trim(size_t pad_bytes) HAKMEM_NOTHROW;
 /* Returns 1 for glibc's hints about the shape of its heap, which are accepted and change nothing, and for bionic's
  * M_PURGE (-101), which purges; 0 for anything else. */
@@ -152,8 +152,13 @@ struct hakmem_stats {
  * out->size says how many. Returns 0, or EINVAL if size does not even cover that field. */
 int hakmem_stats(struct hakmem_stats *out, size_t size) HAKMEM_NOTHROW;
 
-/* What malloc_trim does; returns the bytes given back. */
+/* What malloc_trim(0) does; returns the bytes given back. Thread-safe. */
 size_t hakmem_purge(void) HAKMEM_NOTHROW;
+
+/* For a thread that is about to wait for long: what it caches serves other threads from now on, or goes back to the system as
+ * all free memory does. The thread may go on to allocate at any time; its caches then grow anew. Thread-safe. The idea is
+ * gperftools' MallocExtension::MarkThreadIdle. */
+void hakmem_thread_idle(void) HAKMEM_NOTHROW;
 
 #ifdef __cplusplus
 }

@@ -169,19 +169,28 @@ int api_mallopt(int parameter, int value)
     }
 }
 
-size_t api_purge(void)
+static size_t purge_beyond(size_t keep_bytes)
 {
     upcall_fork_recover();
     tcache_trim_self();
     const struct tcache *self = tcache_self();
     heap_reclaim_others(self == NULL ? NULL : &self->heap);
-    return arena_purge_all();
+    return arena_purge_beyond(keep_bytes);
+}
+
+size_t api_purge(void)
+{
+    return purge_beyond(0);
 }
 
 int api_malloc_trim(size_t pad_bytes)
 {
-    (void)pad_bytes;
-    return api_purge() != 0;
+    return purge_beyond(pad_bytes) != 0;
+}
+
+void api_thread_idle(void)
+{
+    tcache_trim_self();
 }
 
 int api_stats(struct hakmem_stats *out, size_t size)

@@ -29,9 +29,11 @@ int api_mallopt(int parameter, int value);
 
 /* Gives back what the calling thread caches and every free page. Returns bytes given back. */
 size_t api_purge(void);
-/* glibc's: 1 if anything was given back. pad_bytes says how much to leave at the top of a heap that grows by brk: there
- * is none, so it is ignored. */
+/* glibc's: 1 if anything was given back. pad_bytes of free memory, which glibc leaves at the top of its heap, stay with the
+ * allocator wherever they are. */
 int api_malloc_trim(size_t pad_bytes);
+/* See hakmem_thread_idle. */
+void api_thread_idle(void);
 
 /* See hakmem_stats. */
 int api_stats(struct hakmem_stats *out, size_t size);

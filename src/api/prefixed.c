@@ -137,6 +137,11 @@ EXPORT int hakmem_stats(struct hakmem_stats *out, size_t size)
     return api_stats(out, size);
 }
 
+EXPORT void hakmem_thread_idle(void)
+{
+    api_thread_idle();
+}
+
 EXPORT size_t hakmem_purge(void)
 {
     return api_purge();

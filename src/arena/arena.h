@@ -34,6 +34,8 @@ uint64_t arena_claimed_bytes(void);
 uint64_t arena_free_resident_bytes(void);
 /* Gives back every free page and every empty SuperSlab now. Returns bytes given back. */
 size_t arena_purge_all(void);
+/* The same until no more than `keep_bytes` of free pages are left. */
+size_t arena_purge_beyond(size_t keep_bytes);
 
 struct arena_totals {
     uint64_t mapped_bytes;         /* SuperSlabs mapped */

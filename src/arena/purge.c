@@ -256,12 +256,19 @@ void arena_purge_if_sparse(uint32_t slab, uint32_t slabs)
 
 size_t arena_purge_all(void)
 {
+    return arena_purge_beyond(0);
+}
+
+size_t arena_purge_beyond(size_t keep_bytes)
+{
     if (window.base == 0)
         return 0;
     size_t bytes = 0;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t i = window.first_superslab; i < end; i++) {
         struct superslab *s = &superslab_table[i];
+        if (keep_bytes != 0 && arena_free_resident_bytes() <= keep_bytes)
+            break;
         if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
             continue;
         uint32_t dirty = count_bits(superslab_resident(s));

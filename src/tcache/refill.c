@@ -74,6 +74,13 @@ void tcache_close_idle(struct tcache *t)
     }
 }
 
+void tcache_close_all(struct tcache *t)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        if (t->bins[bin].opened && !t->checked)
+            magazine_close(t, bin);
+}
+
 /* What this refill may bring, having learned from the last ones: consecutive refills double the batch. */
 static unsigned next_batch(struct tcache *t, unsigned bin)
 {

@@ -81,6 +81,7 @@ void tcache_trim_self(void)
     if (t == NULL)
         return;
     tcache_flush_all(t);
+    tcache_close_all(t);
     lock_acquire(&t->heap.lock);
     heap_age(&t->heap, true);
     lock_release(&t->heap.lock);

@@ -25,6 +25,8 @@ void *tcache_refill(struct tcache *t, unsigned bin);
 void tcache_free_full(struct tcache *t, unsigned bin, void *block);
 /* Closes bins that moved no batch since the last call, or had no room in the budget. */
 void tcache_close_idle(struct tcache *t);
+/* Magazines are empty: closes every bin. */
+void tcache_close_all(struct tcache *t);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 

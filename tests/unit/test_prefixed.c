@@ -68,6 +68,23 @@ static void test_what_it_says_of_itself(void **state)
     assert_int_equal(hakmem_malloc_info(7, stdout), EINVAL);
     hakmem_purge();
     assert_int_equal(hakmem_malloc_trim(0), 0);
+    /* What is freed and not purged is at most what trim was told to leave. */
+    enum { BLOCK_BYTES = 8 << 20, KEEP_BYTES = 3 << 20 };
+    void *block = hakmem_malloc(BLOCK_BYTES);
+    memset(block, 1, BLOCK_BYTES);
+    hakmem_free(block);
+    assert_int_equal(hakmem_malloc_trim(KEEP_BYTES), 1);
+    assert_int_equal(hakmem_stats(&stats, sizeof stats), 0);
+    assert_in_range(stats.free_dirty_bytes, 1, KEEP_BYTES);
+    assert_int_equal(hakmem_malloc_trim(KEEP_BYTES), 0);
+    /* An idle thread holds nothing. */
+    hakmem_free(hakmem_malloc(100));
+    assert_int_equal(hakmem_stats(&stats, sizeof stats), 0);
+    assert_true(stats.cached_bytes != 0);
+    hakmem_thread_idle();
+    assert_int_equal(hakmem_stats(&stats, sizeof stats), 0);
+    assert_int_equal(stats.cached_bytes, 0);
+    hakmem_free(hakmem_malloc(100));
 }
 
 int main(void)
