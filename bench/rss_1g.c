@@ -15,11 +15,11 @@
  * along, without the benchmark's own tables. "live" is what the program has asked for and not freed. */
 #define _GNU_SOURCE
 #include "blocks.h"
+#include "rss_watch.h"
 
 #include <math.h>
 #include <stdatomic.h>
 
-#define MIB 1048576.0
 #define SAMPLE_COUNT 1000   /* over the timeline */
 #define PACE_BLOCKS 256     /* between two looks at the schedule */
 #define WORK_STEPS 2048     /* between two looks at the clock */
@@ -52,14 +52,6 @@ struct lane {
     double work_end;
 };
 static struct lane *lanes;
-static uint64_t table_bytes;
-
-/* The sampler: integrals over time, by the main thread only. */
-static struct {
-    double last_time;
-    double rss_seconds, live_seconds, excess_seconds, peak;
-    double at[PHASE_COUNT][2]; /* RSS and live bytes when the phase ends */
-} samples;
 
 static double live_bytes(void)
 {
@@ -70,24 +62,20 @@ static double live_bytes(void)
     return (double)sum;
 }
 
-/* Takes a sample if `lane` is the main thread's and the time has come, or if told to. It stands for the time since the
- * last one. */
-static void sample(const struct lane *lane, double now, bool always, double values[2])
+static struct rss_watch watch = {.live_bytes = live_bytes}; /* of the main thread alone, whose lane is the first */
+static struct rss_sample at_end[PHASE_COUNT];
+
+static void poll_watch(const struct lane *lane, double now)
 {
-    if (lane->index != 0 || (!always && now - samples.last_time < options.seconds / SAMPLE_COUNT)) {
-        return;
+    if (lane->index == 0) {
+        rss_watch_poll(&watch, now);
     }
-    double rss = (double)bench_rss_bytes() - (double)table_bytes;
-    double live = live_bytes();
-    double passed = now - samples.last_time;
-    samples.rss_seconds += rss * passed;
-    samples.live_seconds += live * passed;
-    samples.excess_seconds += (rss - live) * passed;
-    samples.peak = rss > samples.peak ? rss : samples.peak;
-    samples.last_time = now;
-    if (values != NULL) {
-        values[0] = rss;
-        values[1] = live;
+}
+
+static void note_end(const struct lane *lane, int phase)
+{
+    if (lane->index == 0) {
+        at_end[phase] = rss_watch_take(&watch);
     }
 }
 
@@ -128,13 +116,13 @@ static void remove_block(struct lane *lane, uint64_t position)
     atomic_store_explicit(&lane->live_bytes, live - lane->sizes[position], memory_order_relaxed);
 }
 
-/* Sleeps until `time`; the main thread wakes up for samples. */
 static void idle_until(const struct lane *lane, double time)
 {
-    double nap = lane->index == 0 ? options.seconds / SAMPLE_COUNT : INFINITY;
-    for (double now; (now = bench_now()) < time;) {
-        bench_sleep(time - now < nap ? time - now : nap);
-        sample(lane, bench_now(), false, NULL);
+    double left = time - bench_now();
+    if (lane->index == 0) {
+        rss_watch_sleep_until(&watch, time);
+    } else if (left > 0.0) {
+        bench_sleep(left);
     }
 }
 
@@ -143,7 +131,7 @@ static void end_phase(const struct lane *lane, int phase)
 {
     idle_until(lane, begin + phase_end[phase] * options.seconds);
     pthread_barrier_wait(&barrier);
-    sample(lane, bench_now(), true, samples.at[phase]);
+    note_end(lane, phase);
     pthread_barrier_wait(&barrier);
 }
 
@@ -153,7 +141,7 @@ static double keep_pace(struct lane *lane, double since, double from, double to,
 {
     double now = bench_now();
     lane->build_seconds += now - since;
-    sample(lane, now, false, NULL);
+    poll_watch(lane, now);
     double due = begin + (from + (to - from) * (part < 1.0 ? part : 1.0)) * options.seconds;
     if (due - now > AHEAD_SECONDS) {
         idle_until(lane, due);
@@ -163,7 +151,7 @@ static double keep_pace(struct lane *lane, double since, double from, double to,
 
 static void grow(struct lane *lane)
 {
-    double target = (double)total_mib * MIB / (double)options.threads;
+    double target = (double)total_mib * BENCH_MIB / (double)options.threads;
     double since = bench_now();
     uint64_t live = 0;
     while ((double)live < target) {
@@ -209,7 +197,7 @@ static void work_on(struct lane *lane)
         }
         lane->work_ops += (uint64_t)2 * WORK_STEPS;
         lane->work_end = bench_now();
-        sample(lane, lane->work_end, false, NULL);
+        poll_watch(lane, lane->work_end);
     }
 }
 
@@ -224,7 +212,7 @@ static void *live_through(void *argument)
     end_phase(lane, IDLED);
     work_on(lane);
     pthread_barrier_wait(&barrier);
-    sample(lane, bench_now(), true, samples.at[WORKED]);
+    note_end(lane, WORKED);
     pthread_barrier_wait(&barrier);
     for (uint64_t i = 0; i < lane->count; i++) {
         remove_block(lane, i);
@@ -237,13 +225,13 @@ static void prepare_lane(struct lane *lane, uint64_t index)
     lane->index = index;
     lane->random = bench_seed(options.seed, index);
     /* The mean block has about 690 bytes; the constant is for lanes of so few blocks that chance matters. */
-    lane->capacity = (uint64_t)((double)total_mib * MIB / (double)options.threads / 400.0) + 4096;
+    lane->capacity = (uint64_t)((double)total_mib * BENCH_MIB / (double)options.threads / 400.0) + 4096;
     lane->blocks = bench_map(lane->capacity * sizeof *lane->blocks);
     lane->sizes = bench_map(lane->capacity * sizeof *lane->sizes);
-    table_bytes += lane->capacity * (sizeof *lane->blocks + sizeof *lane->sizes);
+    watch.own_bytes += lane->capacity * (sizeof *lane->blocks + sizeof *lane->sizes);
 }
 
-static int report(double seconds)
+static int report(void)
 {
     uint64_t work_ops = 0, build_ops = 0;
     double work_begin = INFINITY, work_end = 0.0, build_seconds = 0.0;
@@ -254,16 +242,15 @@ static int report(double seconds)
         work_begin = lanes[i].work_begin < work_begin ? lanes[i].work_begin : work_begin;
         work_end = lanes[i].work_end > work_end ? lanes[i].work_end : work_end;
     }
-    struct bench_figure figures[6 + 2 * PHASE_COUNT] = {
-        {"timeline_s", seconds},
-        {"rss_mean_mib", samples.rss_seconds / seconds / MIB},
-        {"live_mean_mib", samples.live_seconds / seconds / MIB},
-        {"excess_mean_mib", samples.excess_seconds / seconds / MIB}, /* RSS minus live */
-        {"rss_highest_mib", samples.peak / MIB},
+    enum { OWN_COUNT = 2, HEAD_COUNT = OWN_COUNT + RSS_WATCH_FIGURE_COUNT };
+    struct bench_figure figures[HEAD_COUNT + 2 * PHASE_COUNT] = {
+        {"timeline_s", watch.last_time - watch.begin},
         {"build_ns_per_op", build_seconds / (double)build_ops * 1e9}, /* growing and losing, a thread's time */
     };
-    for (size_t i = 0; i < 2 * PHASE_COUNT; i++) {
-        figures[6 + i] = (struct bench_figure){phase_name[i / 2][i % 2], samples.at[i / 2][i % 2] / MIB};
+    rss_watch_figures(&watch, figures + OWN_COUNT);
+    for (size_t i = 0; i < PHASE_COUNT; i++) {
+        figures[HEAD_COUNT + 2 * i] = (struct bench_figure){phase_name[i][0], at_end[i].rss_bytes / BENCH_MIB};
+        figures[HEAD_COUNT + 2 * i + 1] = (struct bench_figure){phase_name[i][1], at_end[i].live_bytes / BENCH_MIB};
     }
     bench_report_figures("rss_1g", &options, work_ops, work_end - work_begin, figures,
                          sizeof figures / sizeof figures[0]);
@@ -280,7 +267,9 @@ int main(int argc, char **argv)
         prepare_lane(&lanes[i], i);
     }
     pthread_barrier_init(&barrier, NULL, (unsigned)options.threads);
-    begin = samples.last_time = bench_now();
+    watch.interval_s = options.seconds / SAMPLE_COUNT;
+    rss_watch_begin(&watch);
+    begin = watch.begin;
     for (uint64_t i = 1; i < options.threads; i++) {
         bench_thread_start(&lanes[i].thread, live_through, &lanes[i]);
     }
@@ -288,5 +277,5 @@ int main(int argc, char **argv)
     for (uint64_t i = 1; i < options.threads; i++) {
         pthread_join(lanes[i].thread, NULL);
     }
-    return report(samples.last_time - begin);
+    return report();
 }
