@@ -12,6 +12,7 @@
 
 #define BENCH_CACHE_LINE_BYTES 64
 #define BENCH_MAX_THREADS 1024
+#define BENCH_MAX_FIGURES 16
 
 /* Options every benchmark understands. A benchmark fills in its defaults before bench_parse(). */
 struct bench_options {
@@ -44,6 +45,12 @@ struct bench_worker {
     void *state; /* workload->state_bytes zeroed bytes of its own, page-aligned, from bench_map() */
 };
 
+/* A number of a benchmark's own: a member of the JSON line, or a readable line of its own. */
+struct bench_figure {
+    const char *name; /* with its unit: "rss_mean_mib" */
+    double value;
+};
+
 /* A benchmark as the driver sees it. The loop inside `run` should take "check" as a constant of an always_inline
  * body, so that the timed flavour carries no trace of the checking one: see BENCH_DEFINE_RUN. */
 struct bench_workload {
@@ -60,6 +67,9 @@ struct bench_workload {
     void (*finish)(struct bench_worker *worker);
     /* Optional: how many of options->ops the worker does. Without it all do alike. */
     uint64_t (*share)(const struct bench_options *options, uint64_t index);
+    /* Optional: fills in figures of its own for the report, when all workers have ended. */
+    void (*figures)(struct bench_figure *figures);
+    size_t figure_count; /* at most BENCH_MAX_FIGURES */
 };
 
 /* Defines the `run` of a workload from the always_inline `body`(worker, amount, check): a function for each flavour, and
@@ -104,11 +114,6 @@ uint64_t bench_rss_bytes(void);
 /* Prints the result: one line of JSON with --json, a readable line otherwise. */
 void bench_report(const char *name, const struct bench_options *options, uint64_t ops, double seconds);
 
-/* A number of a benchmark's own: a member of the JSON line, or a readable line of its own. */
-struct bench_figure {
-    const char *name; /* with its unit: "rss_mean_mib" */
-    double value;
-};
 void bench_report_figures(const char *name, const struct bench_options *options, uint64_t ops, double seconds,
                           const struct bench_figure *figures, size_t figure_count);
 

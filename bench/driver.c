@@ -81,7 +81,11 @@ int bench_run(const struct bench_workload *workload, const struct bench_options 
         end = runners[i].end > end ? runners[i].end : end;
     }
     pthread_barrier_destroy(&start);
-    bench_report(workload->name, options, ops, end - begin);
+    struct bench_figure figures[BENCH_MAX_FIGURES];
+    if (workload->figures != NULL) {
+        workload->figures(figures);
+    }
+    bench_report_figures(workload->name, options, ops, end - begin, figures, workload->figure_count);
     return 0;
 }
 

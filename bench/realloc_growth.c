@@ -4,8 +4,9 @@
  * input: an array begins at 1 MiB, grows in equal steps up to a limit and is freed. Which one grows next is random, so
  * that none can count on the room behind it. With --vectors each thread has many small vectors instead, as the
  * containers of C++ and Rust have: a random one grows by half, from 16 bytes to 1 MiB. The program writes a byte in
- * every page of the part that came new, no more: the copying that is left is the allocator's own. malloc, realloc and
- * free count one operation each. */
+ * every page of the part that came new, no more: the copying that is left is the allocator's own. With --sparse 1 it
+ * writes the last byte of the array alone, as one who reserves far more than he will use. malloc, realloc and free count
+ * one operation each. */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -22,6 +23,7 @@ static uint64_t array_count = 2;
 static uint64_t step_kib = 256;
 static uint64_t max_mib = 64;
 static uint64_t vector_count = 0;
+static uint64_t sparse = 0;
 
 static uint64_t count_of_arrays(void)
 {
@@ -61,7 +63,7 @@ static inline __attribute__((always_inline)) void extend(struct array *array, si
     if (check) {
         fill(block, from, size, salt);
     } else {
-        for (size_t i = from; i < size; i += PAGE_BYTES) {
+        for (size_t i = sparse != 0 ? size : from; i < size; i += PAGE_BYTES) {
             block[i] = (char)i;
         }
         block[size - 1] = (char)size;
@@ -119,6 +121,7 @@ int main(int argc, char **argv)
         {"step-kib", "by how much a big array grows at a time", &step_kib, 1, 1 << 20},
         {"max-mib", "size at which a big array is freed", &max_mib, 1, 1 << 14},
         {"vectors", "so many vectors instead, growing by half from 16 bytes to 1 MiB", &vector_count, 0, 1 << 20},
+        {"sparse", "1: write one byte per growth, not one per page", &sparse, 0, 1},
     };
     bench_parse(argc, argv, "realloc_growth: arrays that grow by realloc while they are filled", &options, extras,
                 sizeof extras / sizeof extras[0]);
