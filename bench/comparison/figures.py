@@ -1,6 +1,7 @@
 """The statistics. One direction everywhere: a ratio is the subject's figure divided by the other library's, and every
 figure (time, user time, peak of resident memory, latency) is better when it is smaller. So below 1 the subject wins."""
 
+import itertools
 import math
 import random
 import statistics
@@ -8,8 +9,25 @@ import statistics
 BOOTSTRAP_SAMPLES = 4000
 FIGURES = ("time", "user", "rss_kb")
 SLOW_RATIO = 1.05
+BEST = "best of all"  # the best peer of each row
 LATENCY_CALLS = ("malloc", "free", "realloc")
 LATENCY_POINTS = ("p50", "p99", "p999", "max_undisturbed", "max")
+
+# What the suite memory shows of a row that has it: the figure, what it is, its unit. "peak" is the highest sample where
+# the benchmark takes some, so without its own tables, and what the kernel says elsewhere.
+PEAK, IDLE, EXCESS = "rss_peak_mib", "rss_idle_end_mib", "excess_mean_mib"
+MEMORY_FIGURES = (
+    (PEAK, "peak RSS", "MiB"),
+    (IDLE, "RSS after idling", "MiB"),
+    ("rss_to_live_idle_end", "RSS after idling / live", "×"),
+    (EXCESS, "mean RSS beyond live", "MiB"),
+    ("growth_mib", "growth of that from the first to the last quarter", "MiB"),
+    ("pss_total_mib", "sum of Pss", "MiB"),
+    ("private_dirty_each_kib", "private memory of each", "KiB"),
+    ("map_lines_highest", "lines of /proc/self/maps", ""),
+    ("time", "time", None),  # of a row that asks for it; shown as a ratio only
+)
+MEMORY_MEANS = (PEAK, IDLE, EXCESS)
 CALLS_FOR_P999 = 10000  # below this many fewer than ten calls lie beyond it
 
 
@@ -36,6 +54,13 @@ def geometric_mean_interval(lists):
     samples = BOOTSTRAP_SAMPLES // 4
     return interval_of([geometric_mean([statistics.median(generator.choices(one, k=len(one))) for one in lists])
                         for _ in range(samples)])
+
+
+def geometric_mean_of(lists):
+    """Of the medians of each row's ratios."""
+    low, high = geometric_mean_interval(lists)
+    return {"median": geometric_mean([statistics.median(one) for one in lists]), "low": low, "high": high,
+            "rows": len(lists)}
 
 
 def ok(run):
@@ -95,18 +120,16 @@ def best_ratio(row, figure="time"):
 def summarise_means(rows, subject, peers):
     """Geometric means over the rows, against each peer, and against the best peer of every row."""
     means = {}
-    for name in list(peers) + ["best of all"]:
+    for name in list(peers) + [BEST]:
         means[name] = {}
         for figure in FIGURES:
             lists = []
             for row in rows:
-                other = row["best"][figure] if name == "best of all" else name
+                other = row["best"][figure] if name == BEST else name
                 found = pairs(row["runs"].get(subject, []), row["runs"].get(other, []), figure)
                 lists += [found] if found else []
             if lists:
-                low, high = geometric_mean_interval(lists)
-                means[name][figure] = {"median": geometric_mean([statistics.median(one) for one in lists]), "low": low,
-                                       "high": high, "rows": len(lists)}
+                means[name][figure] = geometric_mean_of(lists)
     return means
 
 
@@ -130,6 +153,65 @@ def summarise_timings(suite, subject, peers, others=()):
         ratio = best_ratio(row)
         if ratio and ratio["median"] > SLOW_RATIO:
             suite["slow"].append(dict(ratio, name=row["name"], best=row["best"]["time"]))
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------
+
+
+def memory_run(run, timed):
+    """What MEMORY_FIGURES names of a run; None for one that failed."""
+    if not ok(run):
+        return None
+    values = {name: run["figures"][name] for name, _, _ in MEMORY_FIGURES if name in run["figures"]}
+    values[PEAK] = run["figures"].get("rss_highest_mib", run["rss_kb"] / 1024.0)
+    if timed:
+        values["time"] = run["time"]
+    return values
+
+
+def best_with(runs, peers, figure):
+    """The peer with the least median of a figure, if any has one above 0."""
+    medians = {}
+    for peer in peers:
+        values = [run[figure] for run in runs.get(peer, []) if run and figure in run]
+        if values and statistics.median(values) > 0:
+            medians[peer] = statistics.median(values)
+    sound = [peer for peer in medians if None not in runs[peer]] or list(medians)
+    return min(sound, key=medians.get) if sound else None
+
+
+def memory_measure(runs, figure, subject, peers, variants):
+    """One line of the table: `values` by library, `best` peer, `ratios` of the subject to each peer, and of the subject
+    and each variant to the best peer."""
+    values = {name: [run[figure] for run in some if run and figure in run] for name, some in runs.items()}
+    best = best_with(runs, peers, figure)
+    own = runs.get(subject, [])
+    return {"figure": figure, "best": best,
+            "values": {name: statistics.median(some) for name, some in values.items() if some},
+            "ratios": {peer: ratio_of(pairs(own, runs[peer], figure)) for peer in peers if peer in runs},
+            "to_best": {name: ratio_of(pairs(runs.get(name, []), runs.get(best, []), figure))
+                        for name in [subject] + variants}}
+
+
+def summarise_memory(suite, subject, peers, variants):
+    """Adds `measures` to each row, and `means`: for the subject and each variant, against each peer, and the best peer of
+    every row, geometric means over the rows of those figures that most rows have."""
+    lists = {}
+    for row in suite["rows"]:
+        row["libraries"] = {name: describe(results) for name, results in row["runs"].items()}
+        runs = {name: [memory_run(run, row["timed"]) for run in some] for name, some in row["runs"].items()}
+        present = {figure for some in runs.values() for run in some if run for figure in run if run[figure] != 0}
+        row["measures"] = [memory_measure(runs, figure, subject, peers, variants)
+                           for figure, _, _ in MEMORY_FIGURES if figure in present]
+        for measure in row["measures"]:
+            for name, other in itertools.product([subject] + variants, peers + [BEST]):
+                theirs = runs.get(measure["best"] if other == BEST else other, [])
+                found = pairs(runs.get(name, []), theirs, measure["figure"])
+                if found and measure["figure"] in MEMORY_MEANS:
+                    lists.setdefault((name, other, measure["figure"]), []).append(found)
+    suite["means"] = {name: {other: {} for other in peers + [BEST]} for name in [subject] + variants}
+    for (name, other, figure), some in lists.items():
+        suite["means"][name][other][figure] = geometric_mean_of(some)
 
 
 # ---- scaling ------------------------------------------------------------------------------------------------------
@@ -226,11 +308,14 @@ def summarise(document):
     roles = {name: library["role"] for name, library in document["libraries"].items()}
     subject = next(name for name, role in roles.items() if role == "subject")
     peers = [name for name, role in roles.items() if role == "peer"]
-    others = [name for name, role in roles.items() if role == "floor"]
+    variants = [name for name, role in roles.items() if role == "variant"]
+    others = variants + [name for name, role in roles.items() if role == "floor"]
     for name, suite in document["suites"].items():
         if name == "scaling":
             summarise_scaling(suite, subject, peers)
         elif name == "latency":
             summarise_latency(suite, subject, peers)
+        elif name == "memory":
+            summarise_memory(suite, subject, peers, variants)
         else:
             summarise_timings(suite, subject, peers, others)

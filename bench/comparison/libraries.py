@@ -22,7 +22,8 @@ SETTINGS = ("LD_PRELOAD", "GLIBC_TUNABLES", "PYTHONMALLOC", "HAKMEM_", "MALLOC_"
 
 
 class Library:
-    """`role` is subject (the one that is judged), peer, or floor (a bound, no peer). No path: the C library's own."""
+    """`role` is subject (the one that is judged), variant (the same file with other settings), peer, or floor (a bound,
+    no peer). No path: the C library's own."""
 
     def __init__(self, name, path, role="peer"):
         self.name, self.path, self.role = name, path, role

@@ -25,6 +25,14 @@ quotient of a control loop that allocates nothing and ran in the same rounds: 1.
 "64 to 2" is the operations per second of 64 threads over those of two. The control loop has the plain quotients."""
 
 
+HOW_TO_READ_MEMORY = """\
+Each figure is the median over the runs, with a ratio behind it: in the column of {subject}{variants} to the best peer,
+with its interval; in a peer's column that of {subject}'s figure to the peer's. RSS is without the benchmark's own tables; "live" is what the program
+has asked for and not freed. The mean beyond live is the integral over time of what is resident and not live, divided by
+the time: while idling where the program falls idle after a burst, over the whole run elsewhere. What the programs do
+stands at the head of each in bench/ ({idle} s of idling here)."""
+
+
 def number(value):
     return "%.2f" % value if value < 9.995 else "%.1f" % value if value < 99.95 else "%.0f" % value
 
@@ -174,8 +182,41 @@ def scaling(suite, subject, peers):
     return parts
 
 
+def measured(value, unit):
+    """A figure with its unit; nothing where only ratios are shown."""
+    if unit is None:
+        return ""
+    text = "%.0f" % value if abs(value) >= 99.95 or not unit else "%.2f" % value if abs(value) < 9.995 else "%.1f" % value
+    return " ".join(part for part in (text, unit) if part)
+
+
+def memory_cell(row, measure, name, unit, entry, interval):
+    value = measure["values"].get(name)
+    shown = [measured(value, unit) if value is not None else "", ratio(entry, interval) if entry else "",
+             failed(row["libraries"].get(name, {}))]
+    return " · ".join(part for part in shown if part) or "–"
+
+
+def memory(suite, subject, peers, variants):
+    lines = []
+    texts = {figure: (text, unit) for figure, text, unit in figures.MEMORY_FIGURES}
+    for row in suite["rows"]:
+        for measure in row["measures"]:
+            text, unit = texts[measure["figure"]]
+            lines.append(["%s: %s" % (row["name"], text), measure["best"] or "–"] + [
+                memory_cell(row, measure, name, unit, measure["to_best"].get(name), True)
+                for name in [subject] + variants] + [
+                    memory_cell(row, measure, name, unit, measure["ratios"].get(name), False) for name in peers])
+    parts = [table(["", "best peer", subject] + variants + peers, lines, left=2)]
+    lines = [[name, other] + [ratio(found.get(figure), interval=True) for figure in figures.MEMORY_MEANS] +
+             [str(found.get(figures.PEAK, {}).get("rows", 0))]
+             for name, means in suite["means"].items() for other, found in means.items()]
+    header = ["", "against"] + [texts[figure][0] for figure in figures.MEMORY_MEANS] + ["rows"]
+    return parts + ["Geometric means over the rows that have the figure:", table(header, lines, left=2)]
+
+
 TITLES = {"quick": "A quick look", "full": "Benchmarks", "programs": "Real programs", "scaling": "Scaling",
-          "latency": "Latency of single calls", "command": "One command"}
+          "latency": "Latency of single calls", "memory": "Memory", "command": "One command"}
 
 
 def failures(suite):
@@ -191,27 +232,34 @@ def failures(suite):
 
 
 def roles_of(document):
-    """The subject's name, the peers', the floor's if it is there."""
+    """The subject's name, the peers', and those that are never the best peer: the variants and the floor."""
     roles = {library: facts["role"] for library, facts in document["libraries"].items()}
-    named = {role: [library for library in roles if roles[library] == role] for role in ("subject", "peer", "floor")}
-    return named["subject"][0], named["peer"], named["floor"]
+    named = {role: [library for library in roles if roles[library] == role]
+             for role in ("subject", "peer", "variant", "floor")}
+    return named["subject"][0], named["peer"], named["variant"] + named["floor"]
 
 
 def suite_parts(document, name):
     subject, peers, others = roles_of(document)
     suite = document["suites"][name]
     parts = ["## %s" % TITLES[name]]
-    seconds = "" if name == "programs" else ", %g s each" % suite["seconds"]
+    seconds = "" if name in ("programs", "memory") else ", %g s each" % suite["seconds"]
     if not suite["rows"]:
         return parts + ["Nothing was measured."] + failures(suite)
-    parts.append("%d interleaved rounds%s. Load of the machine before and after: %s and %s." % (
-        suite["rounds"], seconds, number(suite["load"][0]), number(suite["load"][1])))
+    rounds = "%d runs, side by side where they idle" if name == "memory" else "%d interleaved rounds"
+    parts.append("%s%s. Load of the machine before and after: %s and %s." % (
+        rounds % suite["rounds"], seconds, number(suite["load"][0]), number(suite["load"][1])))
     if name == "scaling":
         parts += [HOW_TO_READ_SCALING] + scaling(suite, subject, peers)
     elif name == "latency":
         parts += [HOW_TO_READ_LATENCY.format(subject=subject, calls="{:,}".format(figures.CALLS_FOR_P999),
                                              resolution=number(counter_step(suite)))]
         parts += latency(suite, subject)
+    elif name == "memory":
+        variants = [one for one in others if document["libraries"][one]["role"] == "variant"]
+        parts += [HOW_TO_READ_MEMORY.format(subject=subject, idle=suite["idle"],
+                                            variants="".join(" and of " + one for one in variants))]
+        parts += memory(suite, subject, peers, variants)
     else:
         parts += timings(suite, subject, peers, others)
     return parts + failures(suite)

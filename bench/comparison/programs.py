@@ -5,6 +5,7 @@ import os
 import random
 import re
 import subprocess
+import tempfile
 import time
 
 from comparison.libraries import elf_kind, output_of
@@ -39,6 +40,7 @@ class Program:
     name = ""
     needs = ()
     environment = {}
+    idle_seconds, room_mib = 0, 0  # of a run, where that counts
 
     def prepare(self, folder):
         """Finds the program and writes the input; raises Missing."""
@@ -248,45 +250,137 @@ class Z3(Program):
         return ["problem.smt2"]
 
 
-class Redis(Program):
-    """The server is measured, and the time that the client needs for its requests; the client is never preloaded."""
+class Server(Program):
+    """A Redis server is measured while clients, which are never preloaded, make use of it in a subclass' serve()."""
+
+    def run(self, launcher, library):
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:  # of this run alone: others may go on beside it
+            socket = os.path.join(folder, "redis.sock")
+            command = [self.paths[0], "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no",
+                       "--loglevel", "warning"]
+            server = launcher.start(command, library, cwd=folder, preload=self.preload(library))
+            trouble, found = "", {}
+            try:
+                found = self.use(server, socket, library, launcher.timeout)
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                trouble = "client: %s" % error
+            finally:
+                if not found:  # also on Ctrl-C
+                    server.end()
+            result = server.finish()
+        if "failed" in result:
+            return result if not trouble or result["failed"] != LAUNCH_FAILED else {"failed": trouble}
+        return {"failed": trouble} if trouble else dict(result, **found)
+
+    def use(self, server, socket, library, timeout):
+        """What serve() found. Ends the server in the ordinary way."""
+        deadline = time.monotonic() + 20
+        while not os.path.exists(socket) and server.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        clients = Clients(self.paths, socket, library.environment(), timeout)
+        found = self.serve(clients)
+        clients.cli("shutdown", "nosave", check=False)
+        return found
+
+
+class Clients:
+    """redis-benchmark and redis-cli, at a socket."""
+
+    def __init__(self, paths, socket, environment, timeout):
+        self.paths, self.socket = paths, socket
+        self.options = {"env": environment, "stderr": subprocess.DEVNULL, "timeout": timeout}
+
+    def benchmark(self, *arguments):
+        subprocess.run([self.paths[1], "-s", self.socket] + list(arguments), check=True, stdout=subprocess.DEVNULL,
+                       **self.options)
+
+    def cli(self, *arguments, check=True, stdin=subprocess.DEVNULL):
+        said = subprocess.run([self.paths[2], "-s", self.socket] + list(arguments), check=check, stdin=stdin,
+                              stdout=subprocess.PIPE, **self.options)
+        return said.stdout.decode(errors="replace")
+
+    def pipe(self, path):
+        with open(path, "rb") as commands:
+            self.cli("--pipe", stdin=commands)
+
+
+class Redis(Server):
+    """The time is that which the client needs for its requests."""
 
     name, needs = "redis", ("redis-server", "redis-benchmark", "redis-cli")
     requests = ("-n", "60000", "-r", "60000", "-d", "120", "-P", "16", "-q",
                 "-t", "set,get,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,lrange_100")
 
-    def run(self, launcher, library):
-        socket = os.path.join(self.folder, "redis.sock")
-        if os.path.exists(socket):
-            os.unlink(socket)
-        command = [self.paths[0], "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no",
-                   "--loglevel", "warning"]
-        server = launcher.start(command, library, cwd=self.folder, preload=self.preload(library))
-        trouble, seconds = "", 0.0
-        try:
-            seconds = self.serve(server, socket, library, launcher.timeout)
-        except (OSError, subprocess.SubprocessError) as error:
-            trouble = "client: %s" % error
-        finally:
-            if not seconds:  # also on Ctrl-C
-                server.end()
-        result = server.finish()
-        if "failed" in result:
-            return result if not trouble or result["failed"] != LAUNCH_FAILED else {"failed": trouble}
-        return {"failed": trouble} if trouble else dict(result, time=seconds)
-
-    def serve(self, server, socket, library, timeout):
-        """Seconds that the client needed. Ends the server in the ordinary way."""
-        environment = library.environment()
-        deadline = time.monotonic() + 20
-        while not os.path.exists(socket) and server.process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": timeout}
+    def serve(self, clients):
         begin = time.monotonic()
-        subprocess.run([self.paths[1], "-s", socket] + list(self.requests), check=True, **quiet)
-        seconds = time.monotonic() - begin
-        subprocess.run([self.paths[2], "-s", socket, "shutdown", "nosave"], check=False, **quiet)
-        return seconds
+        clients.benchmark(*self.requests)
+        return {"time": time.monotonic() - begin}
 
 
 PROGRAMS = (Redis, Python, Gcc, Clang, Lua, Ruby, Sqlite, Ghostscript, Rocksdb, Z3)
+
+
+# ---- for questions about memory -----------------------------------------------------------------------------------
+
+
+class RedisExpiry(Server):
+    """A cache loses four fifths of its keys, half of them deleted, half of them expired, and idles."""
+
+    name, needs = "redis, 4 of 5 keys expire", Redis.needs
+    keys, least, doublings, room_mib = 200000, 16, 7, 400  # values of 16 bytes to 2 KiB, log-uniform
+
+    def write(self):
+        draw = random.Random(5)
+        sizes = [int(self.least * 2 ** (self.doublings * draw.random())) for _ in range(self.keys)]
+        lost = set(draw.sample(range(self.keys), self.keys // 5 * 4))
+        self.kept, self.kept_bytes = self.keys - len(lost), sum(sizes[i] for i in range(self.keys) if i not in lost)
+        letters = "0123456789abcdef" * (self.least << self.doublings >> 4)
+        self.fill = self.file("fill.txt", "".join("SET key:%d %s\r\n" % (i, letters[:size])
+                                                  for i, size in enumerate(sizes)))
+        self.lose = self.file("lose.txt", "".join(("DEL key:%d\r\n" if i % 2 else "PEXPIRE key:%d 1\r\n") % i
+                                                  for i in sorted(lost)))
+
+    def serve(self, clients):
+        process = int(re.search(r"process_id:(\d+)", clients.cli("info", "server")).group(1))
+        clients.pipe(self.fill)
+        full = memory_of(process)
+        clients.pipe(self.lose)
+        deadline = time.monotonic() + 30  # the server finds what has expired little by little
+        while int(clients.cli("dbsize")) != self.kept:
+            if time.monotonic() > deadline:
+                raise ValueError("%s keys instead of %d" % (clients.cli("dbsize").strip(), self.kept))
+            time.sleep(0.1)
+        time.sleep(self.idle_seconds)
+        idle, live = memory_of(process), self.kept_bytes / 1048576.0
+        return {"figures": {"rss_full_mib": full["VmRSS"], "rss_highest_mib": idle["VmHWM"],
+                            "rss_idle_end_mib": idle["VmRSS"], "live_idle_end_mib": live}}
+
+
+def memory_of(process):
+    """MiB, by the names of /proc/PID/status."""
+    with open("/proc/%d/status" % process, encoding="utf-8") as f:
+        return {name: int(kib) / 1024.0 for name, kib in re.findall(r"^(Vm\w+):\s+(\d+) kB$", f.read(), re.M)}
+
+
+class Nothing(Program):
+    name, needs = "start of true", ("true",)
+
+
+class PythonStart(Program):
+    name, needs, environment = "start of python3", ("python3",), {"PYTHONDONTWRITEBYTECODE": "1"}
+
+    def arguments(self):
+        return ["-c", "1"]
+
+
+class NodeStart(Program):
+    name, needs = "start of node", ("node",)
+
+    def arguments(self):
+        return ["-e", "1"]
+
+
+def memory_programs(idle):
+    cache = RedisExpiry()
+    cache.idle_seconds = idle
+    return [cache, Nothing(), PythonStart(), NodeStart()]

@@ -14,12 +14,14 @@ These runs are all that is measured; figures.py adds the rest."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent import futures
 
 
 LAUNCH_FAILED = "ended without a report"
@@ -35,6 +37,8 @@ class Launcher:
     def __init__(self, build, timeout):
         self.path = os.path.join(build, "bench", "launch")
         self.timeout = timeout
+        self.closed = False
+        self.runs = set()  # that have begun and not ended
         if not os.access(self.path, os.X_OK):
             raise Missing("%s is not built: cmake -S . -B build && cmake --build build" % self.path)
 
@@ -43,13 +47,19 @@ class Launcher:
         all of its children. Its output goes to files: a pipe would be kept open by a grandchild that lives on."""
         return Run(self, command, library, cwd, environment, preload)
 
+    def close(self):
+        """Ends all runs and begins no more: those who wait for them, in threads of their own, get a failure."""
+        self.closed = True
+        for run in list(self.runs):
+            run.end()
+
     def run(self, command, library, cwd=None, environment=None, preload=None):
         return self.start(command, library, cwd, environment, preload).finish()
 
 
 class Run:
     def __init__(self, launcher, command, library, cwd, environment, preload):
-        self.timeout = launcher.timeout
+        self.launcher, self.timeout = launcher, launcher.timeout
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self.report, child_report = os.pipe()
         chosen = library.environment()
@@ -61,6 +71,9 @@ class Run:
                                             pass_fds=(child_report,), start_new_session=True)
         finally:
             os.close(child_report)
+        launcher.runs.add(self)
+        if launcher.closed:
+            self.end()
 
     def end(self):
         try:
@@ -68,6 +81,7 @@ class Run:
         except ProcessLookupError:
             pass
         self.process.wait()
+        self.launcher.runs.discard(self)
 
     def finish(self):
         """{"failed": reason}, or {"wall_s", "user_s", "system_s", "rss_kb", "output"}."""
@@ -143,7 +157,7 @@ def run_row(row, library, launcher):
     else:
         result.setdefault("time", result["wall_s"])
         result["user"] = result["user_s"]
-        result["figures"] = {}
+        result.setdefault("figures", {})  # a program may have some of its own
     return result
 
 
@@ -218,3 +232,40 @@ def measure_group(rows, libraries, control, rounds, launcher, progress):
                     hung.add((library.name, row.name))
             results[row.name].setdefault(library.name, []).append(result)
     return [dict(row.described(), runs=results[row.name]) for row in rows]
+
+
+def available_mib():
+    with open("/proc/meminfo", encoding="utf-8") as f:
+        return int(re.search(r"MemAvailable:\s+(\d+) kB", f.read()).group(1)) / 1024.0
+
+
+def runs_at_once(row, memory_mib):
+    """No more than half of the memory is taken: the others on the machine keep theirs, and nothing is squeezed."""
+    return max(1, min(row.at_once, int(memory_mib / 2 / row.room_mib) if row.room_mib else row.at_once))
+
+
+def measure_side_by_side(row, libraries, rounds, launcher, progress):
+    """All rounds of a row that asks about memory: several runs at once, since most of their time they sleep, begun in the
+    order of measure_group()."""
+    chosen = libraries_of(row, libraries)
+    order = [library for number in range(rounds) for library in chosen[number % len(chosen):] +
+             chosen[:number % len(chosen)]]
+    results = {library.name: [] for library in chosen}
+    pool = futures.ThreadPoolExecutor(runs_at_once(row, available_mib()))
+    begun = []
+    try:
+        begun += [(library, pool.submit(run_row, row, library, launcher)) for library in order]
+        for library, future in begun:
+            progress.step("%s, %s" % (row.name, library.name))
+            results[library.name].append(future.result())
+            failed = results[library.name][-1].get("failed")
+            if failed:
+                progress.note("%s, %s: FAILED: %s" % (row.name, library.name, failed))
+    except BaseException:  # Ctrl-C above all
+        for _, future in begun:
+            future.cancel()
+        launcher.close()
+        raise
+    finally:
+        pool.shutdown()
+    return dict(row.described(), runs=results)

@@ -17,14 +17,20 @@ from comparison import suite  # noqa: E402
 
 # Less memory than in a measurement, where filling it would take longer than all the rest.
 SMALLER = {"random_free": "--mib 8", "rss_1g": "--mib 16 --seconds 0.1", "large_loop": "--max-kib 1024",
-           "realloc_growth": "--max-mib 4", "calloc_large": "--max-kib 512"}
+           "realloc_growth": "--max-mib 4", "calloc_large": "--max-kib 512", "idle_burst": "--idle 0 --thread-kib 64",
+           "session_days": "--seconds 0.1 --sessions 256 --requests 256", "map_lines": "--max-kib 16",
+           "tiny_processes": "--processes 8 --idle 0"}
 
 
 def commands():
-    yield "control", ["--threads", "2"]
-    for _, program, options, threads, _ in suite.TABLE:
+    """(program, options, folders of its flavours)"""
+    plain, both = ("bench",), ("bench", os.path.join("bench", "latency"))
+    yield "control", ["--threads", "2"], plain
+    rows = [(row[1:4], both) for row in suite.TABLE] + [(row[1:4], plain) for row in suite.MEMORY_TABLE]
+    for (program, options, threads), folders in rows:
         for threads_here in sorted({threads, 4}):
-            yield program, options.split() + SMALLER.get(program, "").split() + ["--threads", str(threads_here)]
+            yield (program, options.split() + SMALLER.get(program, "").split() + ["--threads", str(threads_here)],
+                   folders)
 
 
 def main():
@@ -33,10 +39,8 @@ def main():
     build = parser.parse_args().build
     environment = dict(os.environ, LD_PRELOAD=os.path.join(build, "libhakmem.so"), HAKMEM_STATS_ENABLE="0")
     failures = checked = 0
-    for program, options in commands():
-        for folder in ("bench", os.path.join("bench", "latency")):
-            if program == "control" and folder != "bench":
-                continue
+    for program, options, folders in commands():
+        for folder in folders:
             command = [os.path.join(build, folder, program), "--seconds", "0.03"] + options + ["--check", "--json"]
             checked += 1
             try:

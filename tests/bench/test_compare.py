@@ -152,6 +152,33 @@ class Compare(unittest.TestCase):
             self.assertGreater(entry["control"][key]["median"], 0)
         self.assertIn("| random_mixed |", text)
 
+    def test_memory(self):
+        own = os.path.join(options.build, "libhakmem.so")
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--lib", "tight=" + own, "--env",
+                                       "tight:HAKMEM_PROFILE=tight", "--suite", "memory", "--idle", "1", "--rounds",
+                                       "2", "--only", "^(64 threads, 4 MiB each|start of true)$")
+        self.assertEqual(document["libraries"]["tight"]["role"], "variant")
+        self.assertEqual(document["libraries"]["tight"]["settings"], {"HAKMEM_PROFILE": "tight"})
+        suite = document["suites"]["memory"]
+        self.assertEqual([row["name"] for row in suite["rows"]], ["64 threads, 4 MiB each", "start of true"])
+        for row in suite["rows"]:
+            self.assertEqual({name: len(some) for name, some in row["runs"].items()},
+                             {"hakmem": 2, "glibc": 2, "tight": 2})
+            self.assertEqual({measure["best"] for measure in row["measures"]}, {"glibc"})
+            for measure in row["measures"]:
+                self.assertGreater(measure["values"]["tight"], 0)
+                self.assertGreater(measure["to_best"]["tight"]["median"], 0)
+        burst = suite["rows"][0]
+        self.assertEqual([measure["figure"] for measure in burst["measures"]],
+                         [figures.PEAK, figures.IDLE, figures.EXCESS])
+        for run in burst["runs"]["hakmem"]:
+            # 64 threads held 4 MiB each, and the last block of each may have been a large one.
+            self.assertGreater(run["figures"]["rss_highest_mib"], 256)
+            self.assertEqual(run["figures"]["live_idle_end_mib"], 0)
+            self.assertGreaterEqual(run["wall_s"], 1.0)  # it did idle
+        self.assertIn("| 64 threads, 4 MiB each: RSS after idling | glibc |", text)
+        self.assertIn("| tight | best of all |", text)
+
     def test_charts(self):
         if not charts.available():
             self.assertNotEqual(os.environ.get("HAKMEM_REQUIRE_ALL"), "1", "gnuplot is not installed")
@@ -163,7 +190,7 @@ class Compare(unittest.TestCase):
 
     def test_wrong_arguments(self):
         for arguments in (["--lib", "x=/does/not/exist"], ["--lib", "x"], ["--env", "nobody:A=B"], ["--rounds", "0"],
-                          ["--subject", "nobody"], ["ls"], ["--suite", "quick", "--", "ls"]):
+                          ["--subject", "nobody"], ["ls"], ["--suite", "quick", "--", "ls"], ["--idle", "-1"]):
             self.assertEqual(compare(*arguments).returncode, 2, arguments)
 
     def test_peers_are_found(self):

@@ -3,6 +3,7 @@
 
 import os
 import sys
+import threading
 import unittest
 
 sys.dont_write_bytecode = True
@@ -155,6 +156,94 @@ class Latency(unittest.TestCase):
         self.assertIsNone(whole["geometric_mean_p999"])
 
 
+class Memory(unittest.TestCase):
+    def run_of(self, *idle, **more):
+        return [dict(runs(1.0)[0], rss_kb=20480, figures=dict({"rss_idle_end_mib": value}, **more)) for value in idle]
+
+    def summarised(self, variants=(), timed=False, **by_library):
+        whole = {"rows": [dict(row("a", **by_library), timed=timed)]}
+        figures.summarise_memory(whole, "ours", [name for name in by_library if name not in ("ours",) + variants],
+                                 list(variants))
+        return whole, {measure["figure"]: measure for measure in whole["rows"][0]["measures"]}
+
+    def test_against_the_best_peer_of_each_figure(self):
+        whole, found = self.summarised(ours=self.run_of(6.0, excess_mean_mib=3.0),
+                                       x=self.run_of(2.0, excess_mean_mib=4.0), y=self.run_of(3.0, excess_mean_mib=1.0))
+        self.assertEqual((found[figures.IDLE]["best"], found[figures.EXCESS]["best"]), ("x", "y"))
+        self.assertEqual(found[figures.IDLE]["to_best"]["ours"]["median"], 3.0)
+        self.assertEqual(found[figures.IDLE]["ratios"]["y"]["median"], 2.0)
+        self.assertAlmostEqual(whole["means"]["ours"]["x"][figures.EXCESS]["median"], 0.75)
+        self.assertAlmostEqual(whole["means"]["ours"]["best of all"][figures.EXCESS]["median"], 3.0)
+
+    def test_a_variant_is_judged_but_never_the_best_peer(self):
+        whole, found = self.summarised(("tight",), ours=self.run_of(8.0), x=self.run_of(4.0), tight=self.run_of(1.0))
+        self.assertEqual(found[figures.IDLE]["best"], "x")
+        self.assertEqual(found[figures.IDLE]["to_best"]["tight"]["median"], 0.25)
+        self.assertAlmostEqual(whole["means"]["tight"]["x"][figures.IDLE]["median"], 0.25)
+        self.assertNotIn("tight", whole["means"]["ours"])
+
+    def test_the_peak_is_sampled_where_the_benchmark_samples(self):
+        _, found = self.summarised(ours=self.run_of(1.0, rss_highest_mib=5.0), x=self.run_of(1.0))
+        self.assertEqual(found[figures.PEAK]["values"], {"ours": 5.0, "x": 20.0})
+
+    def test_time_is_shown_where_it_is_asked_for(self):
+        _, found = self.summarised(ours=self.run_of(1.0), x=self.run_of(1.0))
+        self.assertNotIn("time", found)
+        _, found = self.summarised(timed=True, ours=self.run_of(1.0), x=self.run_of(1.0))
+        self.assertEqual(found["time"]["to_best"]["ours"]["median"], 1.0)
+
+    def test_what_failed_or_is_nothing_has_no_ratio(self):
+        _, found = self.summarised(ours=self.run_of(1.0, growth_mib=-2.0), x=[failed()],
+                                   y=self.run_of(2.0, growth_mib=1.0))
+        self.assertIsNone(found[figures.IDLE]["ratios"]["x"])
+        self.assertEqual(found[figures.IDLE]["best"], "y")
+        self.assertIsNone(found["growth_mib"]["to_best"]["ours"])
+        self.assertEqual(found["growth_mib"]["values"], {"ours": -2.0, "y": 1.0})
+
+
+class SideBySide(unittest.TestCase):
+    def measure(self, run, at_once, rounds, names="AB"):
+        class Stub:
+            closed = False
+
+            def run(self, command, library):
+                return run(library)
+
+            def close(self):
+                self.closed = True
+        stub = Stub()
+        chosen = [libraries.Library(name, "") for name in names]
+        try:
+            return running.measure_side_by_side(suite.Row("a", command=["a"], at_once=at_once), chosen, rounds, stub,
+                                                running.Progress(rounds * len(names), True)), stub
+        except KeyboardInterrupt:
+            return None, stub
+
+    def test_runs_go_on_together(self):
+        meeting = threading.Barrier(4, timeout=20)
+
+        def run(library):
+            meeting.wait()
+            return {"wall_s": 1.0, "user_s": 1.0, "system_s": 0.0, "rss_kb": 1, "output": ""}
+        found, _ = self.measure(run, 4, 2)
+        self.assertEqual({name: len(some) for name, some in found["runs"].items()}, {"A": 2, "B": 2})
+        self.assertTrue(all(figures.ok(run) for some in found["runs"].values() for run in some))
+
+    def test_a_failure_is_kept(self):
+        found, _ = self.measure(lambda library: failed("no"), 1, 1, "A")
+        self.assertEqual(found["runs"]["A"], [failed("no")])
+
+    def test_an_interruption_ends_what_is_going_on(self):
+        def run(library):
+            raise KeyboardInterrupt
+        found, stub = self.measure(run, 1, 1, "A")
+        self.assertEqual((found, stub.closed), (None, True))
+
+    def test_no_more_than_half_of_the_memory(self):
+        at_once = [running.runs_at_once(suite.Row("a", at_once=16, room_mib=room), 8000) for room in (0, 100, 500, 9000)]
+        self.assertEqual(at_once, [16, 16, 8, 1])
+
+
 class Rounds(unittest.TestCase):
     def test_libraries_take_turns_at_being_first(self):
         order = []
@@ -193,11 +282,19 @@ class Text(unittest.TestCase):
                 with open(os.path.join(folder, name), encoding="utf-8") as f:
                     if "int main(" in f.read():
                         sources.add(name[:-2])
-        self.assertEqual(sources - {"launch", "control"}, {program for _, program, _, _, _ in suite.TABLE})
+        self.assertEqual(sources - {"launch", "control"}, {row[1] for row in suite.TABLE + suite.MEMORY_TABLE})
 
     def test_names_in_the_table_are_unique(self):
-        names = [name for name, _, _, _, _ in suite.TABLE]
+        names = [row[0] for row in suite.TABLE]
         self.assertEqual(len(names), len(set(names)))
+        names = [row.name for row in suite.memory_rows("build", 1)]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertLessEqual(set(suite.TIMED), set(names))
+
+    def test_figures_with_their_unit(self):
+        shown = [markdown.measured(*given) for given in ((2.5, "MiB"), (-12.34, "MiB"), (610.04, "MiB"), (40.0, ""),
+                                                         (1.5, "×"), (3.0, None))]
+        self.assertEqual(shown, ["2.50 MiB", "-12.3 MiB", "610 MiB", "40", "1.50 ×", ""])
 
 
 if __name__ == "__main__":
