@@ -7,8 +7,8 @@
  * random, is not freed: all pages around it are free. Sizes between --min-size and --max-size are log-uniform. Every
  * page of a block is written.
  *
- * The options make other questions of it: a pool of 1,000 threads that did a little each (--threads 1000 --thread-kib 64
- * --min-size 16 --max-size 32768), of 64 that did more.
+ * The options make other questions of it: of a pool of 1,000 threads that did a little each, for example, --threads 1000
+ * --thread-kib 64 --min-size 16 --max-size 32768.
  *
  * An operation is one malloc or one free of the burst; with --seconds or --ops the burst is repeated for so long before
  * the process falls idle. The means are over the idling. "live" is what the program has asked for and not freed. */

@@ -261,8 +261,8 @@ int main(int argc, char **argv)
         {"days", "how many; a multiple of four", &day_count, QUARTERS, 100000},
         {"requests", "per thread and day", &requests_per_day, 1, UINT32_MAX},
     };
-    bench_parse(argc, argv, "session_days: resident memory of a server over days, played in --seconds", &options, extras,
-                sizeof extras / sizeof extras[0]);
+    bench_parse(argc, argv, "session_days: resident memory of a server over days, played in --seconds", &options,
+                extras, sizeof extras / sizeof extras[0]);
     if (day_count % QUARTERS != 0) {
         bench_fail("--days must be a multiple of %d", QUARTERS);
     }

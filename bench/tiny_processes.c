@@ -145,7 +145,7 @@ static int child(char **argv)
     return told ? 0 : 1;
 }
 
-/* ---- the parent ---------------------------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------------------------- */
 
 static void start_children(const struct bench_options *options, pid_t *children, int input, int output)
 {

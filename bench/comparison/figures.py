@@ -194,8 +194,8 @@ def memory_measure(runs, figure, subject, peers, variants):
 
 
 def summarise_memory(suite, subject, peers, variants):
-    """Adds `measures` to each row, and `means`: for the subject and each variant, against each peer, and the best peer of
-    every row, geometric means over the rows of those figures that most rows have."""
+    """Adds `measures` to each row, and `means`: of the subject and each variant, against each peer and the best peer of
+    every row, the geometric means over the rows of those figures that most rows have."""
     lists = {}
     for row in suite["rows"]:
         row["libraries"] = {name: describe(results) for name, results in row["runs"].items()}

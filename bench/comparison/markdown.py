@@ -27,10 +27,10 @@ quotient of a control loop that allocates nothing and ran in the same rounds: 1.
 
 HOW_TO_READ_MEMORY = """\
 Each figure is the median over the runs, with a ratio behind it: in the column of {subject}{variants} to the best peer,
-with its interval; in a peer's column that of {subject}'s figure to the peer's. RSS is without the benchmark's own tables; "live" is what the program
-has asked for and not freed. The mean beyond live is the integral over time of what is resident and not live, divided by
-the time: while idling where the program falls idle after a burst, over the whole run elsewhere. What the programs do
-stands at the head of each in bench/ ({idle} s of idling here)."""
+with its interval; in a peer's column that of {subject}'s figure to the peer's. RSS is without the benchmark's own
+tables; "live" is what the program has asked for and not freed. The mean beyond live is the integral over time of what is
+resident and not live, divided by the time: while idling ({idle} s here) where the program falls idle after a burst, over
+the whole run elsewhere. What a program does stands at the head of its source in bench/."""
 
 
 def number(value):
@@ -186,7 +186,8 @@ def measured(value, unit):
     """A figure with its unit; nothing where only ratios are shown."""
     if unit is None:
         return ""
-    text = "%.0f" % value if abs(value) >= 99.95 or not unit else "%.2f" % value if abs(value) < 9.995 else "%.1f" % value
+    decimals = 0 if abs(value) >= 99.95 or not unit else 1 if abs(value) >= 9.995 else 2
+    text = "%.*f" % (decimals, value)
     return " ".join(part for part in (text, unit) if part)
 
 
@@ -241,6 +242,7 @@ def roles_of(document):
 
 def suite_parts(document, name):
     subject, peers, others = roles_of(document)
+    variants = [one for one in others if document["libraries"][one]["role"] == "variant"]
     suite = document["suites"][name]
     parts = ["## %s" % TITLES[name]]
     seconds = "" if name in ("programs", "memory") else ", %g s each" % suite["seconds"]
@@ -250,13 +252,12 @@ def suite_parts(document, name):
     parts.append("%s%s. Load of the machine before and after: %s and %s." % (
         rounds % suite["rounds"], seconds, number(suite["load"][0]), number(suite["load"][1])))
     if name == "scaling":
-        parts += [HOW_TO_READ_SCALING] + scaling(suite, subject, peers)
+        parts += [HOW_TO_READ_SCALING] + scaling(suite, subject, variants + peers)
     elif name == "latency":
         parts += [HOW_TO_READ_LATENCY.format(subject=subject, calls="{:,}".format(figures.CALLS_FOR_P999),
                                              resolution=number(counter_step(suite)))]
         parts += latency(suite, subject)
     elif name == "memory":
-        variants = [one for one in others if document["libraries"][one]["role"] == "variant"]
         parts += [HOW_TO_READ_MEMORY.format(subject=subject, idle=suite["idle"],
                                             variants="".join(" and of " + one for one in variants))]
         parts += memory(suite, subject, peers, variants)

@@ -245,7 +245,7 @@ def runs_at_once(row, memory_mib):
 
 
 def measure_side_by_side(row, libraries, rounds, launcher, progress):
-    """All rounds of a row that asks about memory: several runs at once, since most of their time they sleep, begun in the
+    """All rounds of a row that asks about memory: several runs at once, since they sleep most of the time, begun in the
     order of measure_group()."""
     chosen = libraries_of(row, libraries)
     order = [library for number in range(rounds) for library in chosen[number % len(chosen):] +

@@ -67,8 +67,8 @@ TABLE = (
 )
 SCALING_THREADS = (1, 2, 64)
 
-# How many runs of a row go on side by side. A process that sleeps does not disturb another; of those that work there are
-# no more than leave each its pace on two processors.
+# How many runs of a row go on side by side. A process that sleeps does not disturb another; of those that work there
+# are no more than leave each its pace on two processors.
 IDLING, WORKING = 16, 2
 MIXED = "--min-size 16 --max-size 32768"
 # name in the table, program, options, threads, runs at once, the MiB that one takes at most

@@ -27,6 +27,39 @@ def compare(*arguments):
                           universal_newlines=True, check=False)
 
 
+class Watching(unittest.TestCase):
+    """What the benchmarks say about resident memory agrees with itself, and with what they were told to do."""
+
+    def figures_of(self, program, *arguments):
+        command = [os.path.join(options.build, "bench", program), "--json"] + list(arguments)
+        said = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+        found = json.loads(said.stdout.decode())
+        self.assertAlmostEqual(found["rss_mean_mib"] - found["live_mean_mib"], found["excess_mean_mib"], 6)
+        self.assertGreaterEqual(found["rss_highest_mib"], found["rss_mean_mib"])
+        return found
+
+    def test_a_timeline(self):
+        found = self.figures_of("rss_1g", "--mib", "16", "--seconds", "0.4")
+        self.assertGreaterEqual(found["rss_highest_mib"], found["rss_grown_mib"])
+        self.assertTrue(16 <= found["live_grown_mib"] < 18, found)
+        self.assertTrue(found["live_lost_mib"] < found["live_mean_mib"] < found["live_grown_mib"], found)
+
+    def test_a_burst_and_its_survivors(self):
+        found = self.figures_of("idle_burst", "--thread-kib", "8192", "--survivors", "20", "--idle", "1")
+        self.assertTrue(32 <= found["live_burst_mib"] < 33, found)
+        self.assertGreater(found["rss_highest_mib"], 32)
+        self.assertTrue(0.8 < found["live_idle_end_mib"] < 2.6, found)  # of about 860 blocks one in 20
+        self.assertAlmostEqual(found["live_mean_mib"], found["live_idle_end_mib"], 6)
+        self.assertAlmostEqual(found["rss_to_live_idle_end"], found["rss_idle_end_mib"] / found["live_idle_end_mib"], 3)
+
+    def test_days(self):
+        found = self.figures_of("session_days", "--seconds", "0.4", "--sessions", "1024", "--requests", "2000")
+        self.assertAlmostEqual(found["growth_mib"], found["excess_last_quarter_mib"] -
+                               found["excess_first_quarter_mib"], 6)
+        # Of two times 1024 sessions with 3 KiB each between a quarter and all are open.
+        self.assertTrue(2 < found["live_mean_mib"] < 5.5, found)
+
+
 class Compare(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
