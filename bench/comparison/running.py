@@ -24,6 +24,7 @@ import time
 from concurrent import futures
 
 
+PATIENCE_SECONDS = 15.0  # a library that needs longer for a row that sleeps nowhere is not run there again
 LAUNCH_FAILED = "ended without a report"
 
 
@@ -244,23 +245,33 @@ def runs_at_once(row, memory_mib):
     return max(1, min(row.at_once, int(memory_mib / 2 / row.room_mib) if row.room_mib else row.at_once))
 
 
+def run_with_patience(row, library, launcher, given_up):
+    """A run; None for a library that has needed too long before: some need a minute where others need 10 ms."""
+    if library.name in given_up:
+        return None
+    result = run_row(row, library, launcher)
+    if row.at_once == 1 and (result.get("wall_s", 0) > PATIENCE_SECONDS or result.get("failed", "").startswith("no end")):
+        given_up.add(library.name)
+    return result
+
+
 def measure_side_by_side(row, libraries, rounds, launcher, progress):
     """All rounds of a row that asks about memory: several runs at once, since they sleep most of the time, begun in the
     order of measure_group()."""
     chosen = libraries_of(row, libraries)
     order = [library for number in range(rounds) for library in chosen[number % len(chosen):] +
              chosen[:number % len(chosen)]]
-    results = {library.name: [] for library in chosen}
+    results, given_up = {library.name: [] for library in chosen}, set()
     pool = futures.ThreadPoolExecutor(runs_at_once(row, available_mib()))
     begun = []
     try:
-        begun += [(library, pool.submit(run_row, row, library, launcher)) for library in order]
+        begun += [(library, pool.submit(run_with_patience, row, library, launcher, given_up)) for library in order]
         for library, future in begun:
             progress.step("%s, %s" % (row.name, library.name))
-            results[library.name].append(future.result())
-            failed = results[library.name][-1].get("failed")
-            if failed:
-                progress.note("%s, %s: FAILED: %s" % (row.name, library.name, failed))
+            result = future.result()
+            results[library.name] += [result] if result else []
+            if result and "failed" in result:
+                progress.note("%s, %s: FAILED: %s" % (row.name, library.name, result["failed"]))
     except BaseException:  # Ctrl-C above all
         for _, future in begun:
             future.cancel()

@@ -233,6 +233,13 @@ class SideBySide(unittest.TestCase):
         found, _ = self.measure(lambda library: failed("no"), 1, 1, "A")
         self.assertEqual(found["runs"]["A"], [failed("no")])
 
+    def test_a_library_that_needs_too_long_runs_once(self):
+        def run(library):
+            seconds = running.PATIENCE_SECONDS + 1 if library.name == "A" else 1.0
+            return {"wall_s": seconds, "user_s": 1.0, "system_s": 0.0, "rss_kb": 1, "output": ""}
+        found, _ = self.measure(run, 1, 3)
+        self.assertEqual({name: len(some) for name, some in found["runs"].items()}, {"A": 1, "B": 3})
+
     def test_an_interruption_ends_what_is_going_on(self):
         def run(library):
             raise KeyboardInterrupt
