@@ -20,11 +20,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent import futures
 
 
-PATIENCE_SECONDS = 15.0  # a library that needs longer for a row that sleeps nowhere is not run there again
+PATIENCE_SECONDS = 5.0  # a library that needs longer for a row that sleeps nowhere is not run there again
+MEMORY_PART = 0.6  # of what is available is the most that runs side by side may take together
 LAUNCH_FAILED = "ended without a report"
 
 
@@ -53,6 +55,14 @@ class Launcher:
         self.closed = True
         for run in list(self.runs):
             run.end()
+
+    def run_in_turn(self, command, library, turns):
+        """As run(), for a program that works and then says that it idles. It holds one of `turns` until then: slowed down
+        by others, an allocator that gives back by the clock would do so in the middle of the work."""
+        with turns:
+            run = self.start(command, library)
+            run.await_output()
+        return run.finish()
 
     def run(self, command, library, cwd=None, environment=None, preload=None):
         return self.start(command, library, cwd, environment, preload).finish()
@@ -83,6 +93,12 @@ class Run:
             pass
         self.process.wait()
         self.launcher.runs.discard(self)
+
+    def await_output(self):
+        """Until the command has written something or ended. Its offset in the file is not touched."""
+        deadline = time.monotonic() + self.timeout
+        while not os.pread(self.out.fileno(), 1, 0) and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def finish(self):
         """{"failed": reason}, or {"wall_s", "user_s", "system_s", "rss_kb", "output"}."""
@@ -141,9 +157,14 @@ def json_line(output):
     return None
 
 
-def run_row(row, library, launcher):
+def run_row(row, library, launcher, turns=None):
     """One run of one row: what the document holds of it."""
-    result = row.program.run(launcher, library) if row.program else launcher.run(row.command, library)
+    if row.program:
+        result = row.program.run(launcher, library)
+    elif row.idles and turns:
+        result = launcher.run_in_turn(row.command, library, turns)
+    else:
+        result = launcher.run(row.command, library)
     if "failed" in result:
         return result
     figures = json_line(result.pop("output", ""))
@@ -241,15 +262,15 @@ def available_mib():
 
 
 def runs_at_once(row, memory_mib):
-    """No more than half of the memory is taken: the others on the machine keep theirs, and nothing is squeezed."""
-    return max(1, min(row.at_once, int(memory_mib / 2 / row.room_mib) if row.room_mib else row.at_once))
+    """So many that others on the machine keep their memory, and nothing is squeezed."""
+    return max(1, min(row.at_once, int(MEMORY_PART * memory_mib / row.room_mib) if row.room_mib else row.at_once))
 
 
-def run_with_patience(row, library, launcher, given_up):
+def run_with_patience(row, library, launcher, turns, given_up):
     """A run; None for a library that has needed too long before: some need a minute where others need 10 ms."""
     if library.name in given_up:
         return None
-    result = run_row(row, library, launcher)
+    result = run_row(row, library, launcher, turns)
     if row.at_once == 1 and (result.get("wall_s", 0) > PATIENCE_SECONDS or result.get("failed", "").startswith("no end")):
         given_up.add(library.name)
     return result
@@ -262,10 +283,11 @@ def measure_side_by_side(row, libraries, rounds, launcher, progress):
     order = [library for number in range(rounds) for library in chosen[number % len(chosen):] +
              chosen[:number % len(chosen)]]
     results, given_up = {library.name: [] for library in chosen}, set()
+    turns = threading.Semaphore(1)
     pool = futures.ThreadPoolExecutor(runs_at_once(row, available_mib()))
     begun = []
     try:
-        begun += [(library, pool.submit(run_with_patience, row, library, launcher, given_up)) for library in order]
+        begun += [(library, pool.submit(run_with_patience, row, library, launcher, turns, given_up)) for library in order]
         for library, future in begun:
             progress.step("%s, %s" % (row.name, library.name))
             result = future.result()

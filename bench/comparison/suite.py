@@ -8,14 +8,14 @@ from comparison import programs
 class Row:
     """One line of a table. `group`: rows that run in the same rounds, one after the other. `bench` is the name of a
     program below build/bench; `program` a real program of programs.py. Exactly one of command and program is set.
-    `at_once`: how many runs may go on side by side, if the machine has `room_mib` for each. `timed`: a row about memory
-    that asks for time as well."""
+    `at_once`: how many runs may go on side by side, if the machine has `room_mib` for each; `idles`: it says when it only
+    idles from there on. `timed`: a row about memory that asks for time as well."""
 
     def __init__(self, name, bench="", command=None, program=None, threads=1, group=None, floor=False, at_once=1,
-                 room_mib=0, timed=False):
+                 room_mib=0, idles=False, timed=False):
         self.name, self.bench, self.command, self.program = name, bench, command, program
         self.threads, self.group, self.floor = threads, group or name, floor
-        self.at_once, self.room_mib, self.timed = at_once, room_mib, timed
+        self.at_once, self.room_mib, self.idles, self.timed = at_once, room_mib, idles, timed
 
     def described(self):
         """The part of a document that does not come from runs. A benchmark's folder is one machine's."""
@@ -67,9 +67,10 @@ TABLE = (
 )
 SCALING_THREADS = (1, 2, 64)
 
-# How many runs of a row go on side by side. A process that sleeps does not disturb another; of those that work there
-# are no more than leave each its pace on two processors.
-IDLING, WORKING = 16, 2
+# How many runs of a row go on side by side. A process that sleeps does not disturb another, and those of idle_burst have
+# their burst one after the other; of those that work all the time there are no more than leave each its pace on two
+# processors.
+IDLING, WORKING, HARDLY_WORKING = 20, 2, 4
 MIXED = "--min-size 16 --max-size 32768"
 # name in the table, program, options, threads, runs at once, the MiB that one takes at most
 MEMORY_TABLE = (
@@ -79,9 +80,9 @@ MEMORY_TABLE = (
     ("burst of 512 byte blocks, 1 in 20 survives", "idle_burst", "--min-size 512 --max-size 512 --survivors 20", 4,
      IDLING, 800),
     ("1,000 threads, 64 KiB each", "idle_burst", "--thread-kib 64 " + MIXED, 1000, IDLING, 300),
-    ("1,000 threads, 1 MiB each", "idle_burst", "--thread-kib 1024 " + MIXED, 1000, IDLING, 1500),
+    ("1,000 threads, 1 MiB each", "idle_burst", "--thread-kib 1024 " + MIXED, 1000, IDLING, 1400),
     ("64 threads, 4 MiB each", "idle_burst", "--thread-kib 4096 " + MIXED, 64, IDLING, 500),
-    ("session_days", "session_days", "", 2, WORKING, 200),
+    ("session_days", "session_days", "", 2, HARDLY_WORKING, 200),
     ("rss_1g", "rss_1g", "--seconds 6", 1, WORKING, 1300),
     ("map_lines", "map_lines", "", 1, WORKING, 1000),
     ("realloc, 1 to 768 MiB", "realloc_growth", "--arrays 1 --step-kib 1024 --max-mib 768 --sparse 1 --ops 768", 1, 1,
@@ -125,6 +126,6 @@ def memory_rows(build, idle):
         command = [os.path.join(folder, program)] + options.split() + ["--threads", str(threads), "--json"]
         command += ["--idle", "%d" % idle] if program == "idle_burst" else []
         rows.append(Row(name, program, command, threads=threads, at_once=at_once, room_mib=room_mib,
-                        timed=name in TIMED))
+                        idles=program == "idle_burst", timed=name in TIMED))
     return rows + [Row(program.name, program=program, at_once=IDLING if program.idle_seconds else 1,
                        room_mib=program.room_mib) for program in programs.memory_programs(idle)]

@@ -46,9 +46,9 @@ def main():
             try:
                 said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                       timeout=30, check=False)
-                good = said.returncode == 0 and json.loads(said.stdout.decode())["ops"] > 0
+                good = said.returncode == 0 and json.loads(said.stdout.decode().splitlines()[-1])["ops"] > 0
                 output = (said.stdout + said.stderr).decode(errors="replace")
-            except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
+            except (OSError, ValueError, KeyError, IndexError, subprocess.TimeoutExpired) as error:
                 good, output = False, str(error)
             if not good:
                 failures += 1

@@ -33,7 +33,7 @@ class Watching(unittest.TestCase):
     def figures_of(self, program, *arguments):
         command = [os.path.join(options.build, "bench", program), "--json"] + list(arguments)
         said = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
-        found = json.loads(said.stdout.decode())
+        found = json.loads(said.stdout.decode().splitlines()[-1])
         self.assertAlmostEqual(found["rss_mean_mib"] - found["live_mean_mib"], found["excess_mean_mib"], 6)
         self.assertGreaterEqual(found["rss_highest_mib"], found["rss_mean_mib"])
         return found

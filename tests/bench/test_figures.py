@@ -4,6 +4,7 @@
 import os
 import sys
 import threading
+import time
 import unittest
 
 sys.dont_write_bytecode = True
@@ -229,6 +230,23 @@ class SideBySide(unittest.TestCase):
         self.assertEqual({name: len(some) for name, some in found["runs"].items()}, {"A": 2, "B": 2})
         self.assertTrue(all(figures.ok(run) for some in found["runs"].values() for run in some))
 
+    def test_only_one_works_while_others_idle(self):
+        working, most = set(), [0, 0]
+
+        class Stub:
+            def run_in_turn(self, command, library, turns):
+                with turns:
+                    working.add(library.name)
+                    time.sleep(0.005)
+                    most[0] = max(most[0], len(working))
+                    working.discard(library.name)
+                most[1] += 1
+                return {"failed": "no"}
+        chosen = [libraries.Library(name, "") for name in "ABCD"]
+        running.measure_side_by_side(suite.Row("a", command=["a"], at_once=4, idles=True), chosen, 2, Stub(),
+                                     running.Progress(8, True))
+        self.assertEqual(most, [1, 8])
+
     def test_a_failure_is_kept(self):
         found, _ = self.measure(lambda library: failed("no"), 1, 1, "A")
         self.assertEqual(found["runs"]["A"], [failed("no")])
@@ -246,9 +264,9 @@ class SideBySide(unittest.TestCase):
         found, stub = self.measure(run, 1, 1, "A")
         self.assertEqual((found, stub.closed), (None, True))
 
-    def test_no_more_than_half_of_the_memory(self):
+    def test_no_more_at_once_than_memory_allows(self):
         at_once = [running.runs_at_once(suite.Row("a", at_once=16, room_mib=room), 8000) for room in (0, 100, 500, 9000)]
-        self.assertEqual(at_once, [16, 16, 8, 1])
+        self.assertEqual(at_once, [16, 16, 9, 1])
 
 
 class Rounds(unittest.TestCase):
