@@ -18,6 +18,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef GRND_NONBLOCK
 #define GRND_NONBLOCK 1
 #endif
@@ -155,9 +158,19 @@ void os_populate(void *address, size_t bytes)
         ((volatile char *)address)[at] = 0;
 }
 
-void os_no_huge_pages(void *address, size_t bytes)
+bool os_advise_huge(void *address, size_t bytes)
 {
-    advise(address, bytes, MADV_NOHUGEPAGE);
+    return advise(address, bytes, MADV_HUGEPAGE);
+}
+
+bool os_no_huge_pages(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_NOHUGEPAGE);
+}
+
+bool os_collapse(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_COLLAPSE);
 }
 
 uint64_t os_clock_ms(void)
@@ -168,6 +181,30 @@ uint64_t os_clock_ms(void)
         now = (struct timespec){ 0 };
     errno = saved;
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+uint64_t os_clock_us(void)
+{
+    struct timespec now;
+    int saved = errno;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        now = (struct timespec){ 0 };
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+bool os_read_text(const char *path, char *text, size_t capacity)
+{
+    int saved = errno;
+    long got = 0;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+        got = syscall(SYS_read, file, text, capacity - 1);
+        syscall(SYS_close, file);
+    }
+    errno = saved;
+    text[got > 0 ? got : 0] = '\0';
+    return got > 0;
 }
 
 uint64_t os_random(void)

@@ -4,7 +4,11 @@
 #ifndef HAKMEM_OS_OS_H
 #define HAKMEM_OS_OS_H
 
+#include "base/atomic.h"
 #include "base/attr.h"
+
+/* Marks what a unit test may define anew, to act as another machine. */
+#define OS_REPLACEABLE __attribute__((weak))
 
 /* ---- facts, valid after os_start() (idempotent, called once by lifecycle before a second thread exists) ---- */
 void os_start(void);
@@ -29,10 +33,39 @@ bool os_purge(void *address, size_t bytes);
 size_t os_resident_pages(void *address, size_t bytes);
 /* Faults every page in, writable. Best effort. */
 void os_populate(void *address, size_t bytes);
-void os_no_huge_pages(void *address, size_t bytes);
+
+/* ---- huge pages: advice for whole ranges, best effort. Each call may split a mapping or join two ---- */
+/* False where the kernel knows no huge pages, or has no room for one more mapping. */
+bool os_advise_huge(void *address, size_t bytes);
+bool os_no_huge_pages(void *address, size_t bytes);
+/* Moves what is there into huge pages now. False: there is none to be had, or the kernel (before 6.1) cannot. */
+bool os_collapse(void *address, size_t bytes);
+/* What the administrator allows, read on the first call and kept. UNKNOWN: the kernel does not say. */
+enum os_huge_page_mode { OS_HUGE_UNREAD, OS_HUGE_ALWAYS, OS_HUGE_MADVISE, OS_HUGE_NEVER, OS_HUGE_UNKNOWN };
+enum os_huge_page_mode os_huge_page_mode(void);
+enum os_huge_page_mode os_huge_page_mode_in(const char *path); /* reads that file, keeps nothing */
+
+/* ---- memory nodes ---- */
+#define OS_NODES_MAX 1024u /* as Linux has it */
+/* One more than the highest number of a node, read on the first call and kept; 1 where the kernel does not say. */
+uint32_t os_node_count(void);
+uint32_t os_node_count_in(const char *path); /* reads that file, keeps nothing */
+/* The node that the calling thread runs on at this moment. A system call. */
+uint32_t os_current_node(void);
+/* What os_node_count has found, 0 before. Atomic relaxed; threads that find it at once store the same. */
+extern uint32_t os_nodes;
+
+/* One predictable branch where there is one node, or nobody has asked yet. */
+FAST bool os_has_nodes(void)
+{
+    return UNLIKELY(load_relaxed(&os_nodes) > 1);
+}
 
 /* ---- the rest ---- */
 uint64_t os_clock_ms(void); /* coarse, monotonic */
+uint64_t os_clock_us(void); /* fine, monotonic: for measuring what a system call took */
+/* The beginning of a small file of the kernel's, NUL-terminated. False: there is none, or it is empty. */
+bool os_read_text(const char *path, char *text, size_t capacity);
 uint64_t os_random(void);   /* never blocks; for placement, not for secrets */
 bool os_is_secure(void);    /* AT_SECURE: set-user-ID and the like */
 char *const *os_environment(void); /* may be NULL very early */

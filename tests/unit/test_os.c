@@ -186,6 +186,18 @@ static void test_remap(void **state)
     assert_true(os_unmap(p, page));
 }
 
+static void test_read_text(void **state)
+{
+    (void)state;
+    char text[8] = "dirty";
+    errno = EDOM;
+    assert_false(os_read_text("/no/such/file", text, sizeof text));
+    assert_string_equal(text, "");
+    assert_true(os_read_text(HAKMEM_SOURCE_DIR "/LICENSE", text, sizeof text)); /* longer than there is room for */
+    assert_int_equal(strlen(text), sizeof text - 1);
+    assert_int_equal(errno, EDOM);
+}
+
 static void test_populate(void **state)
 {
     (void)state;
@@ -217,6 +229,7 @@ int main(void)
         cmocka_unit_test(test_resident_pages),
         cmocka_unit_test(test_purge_reads_zero),
         cmocka_unit_test(test_remap),
+        cmocka_unit_test(test_read_text),
         cmocka_unit_test(test_populate),
     };
     return cmocka_run_group_tests_name("os", tests, start, NULL);
