@@ -117,6 +117,7 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
     }
     if (result != OS_MAP_OK)
         return result;
+    hugepage_born(from, to);
     for (uint32_t i = from; i < to; i++) {
         struct superslab *s = &superslab_table[i];
         uint32_t claimed = i + 1 == to ? claimed_last : UINT32_MAX;
@@ -353,6 +354,7 @@ void arena_free_moved(uint32_t slab, uint32_t slabs)
 {
     if (os_map_at((uintptr_t)window_slab_address(slab), slabs * SLAB_BYTES) != OS_MAP_OK)
         return;
+    hugepage_remapped(slab, slabs);
     for (uint32_t at = slab, end = slab + slabs; at < end; at++)
         fetch_and_relaxed(&superslab_of_slab(at)->dirty_mask, ~((uint32_t)1 << at % SUPERSLAB_SLABS));
     release_run(slab, slabs);

@@ -3,6 +3,7 @@
 #define HAKMEM_ARENA_ARENA_INTERNAL_H
 
 #include "arena/arena.h"
+#include "arena/hugepage.h"
 #include "arena/superslab.h"
 
 #define SUPERSLAB_LIMIT ((1u << 24) / SUPERSLAB_SLABS)
@@ -12,6 +13,7 @@ struct arena_state {
     uint32_t next; /* SuperSlabs from here on were never mapped. Under the lock; atomic, read relaxed by scans */
     uint32_t lowest_absent; /* no absent slot below; under the lock */
     uint32_t prewarm; /* still to do; under the lock */
+    uint32_t advice_edges; /* neighbours with different advice about huge pages; under the lock */
     /* One bit per SuperSlab: it may have free slabs. Atomic. Whoever makes a free mask non-zero sets the bit
      * (release) afterwards; who finds a mask empty clears it (acquire) and looks again. So a set free bit is never
      * left without its vacant bit for longer than that. */
@@ -31,6 +33,9 @@ void arena_forget_excess_worker(void);
 /* The run is the caller's. Now and then a wide one of which hardly a page was ever touched is given back at once, which
  * costs next to nothing: else a program that takes large blocks and uses little of them would come to hold all of them. */
 void arena_purge_if_sparse(uint32_t slab, uint32_t slabs);
+
+/* Purges slabs that the caller has claimed. Returns bytes given back. */
+size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs);
 
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);

@@ -30,8 +30,10 @@ size_t meta_mapped_bytes(void)
 static void *map_noted(size_t bytes)
 {
     void *p = os_map(align_up(bytes, os_page_bytes()), os_page_bytes());
-    if (p != NULL)
+    if (p != NULL) {
+        os_no_huge_pages(p, align_up(bytes, os_page_bytes()));
         store_relaxed(&meta.mapped_bytes, meta.mapped_bytes + align_up(bytes, os_page_bytes()));
+    }
     return p;
 }
 
@@ -44,7 +46,6 @@ static void *carve(size_t bytes)
         char *chunk = map_noted(CHUNK_BYTES);
         if (chunk == NULL)
             return NULL;
-        os_no_huge_pages(chunk, CHUNK_BYTES);
         /* The old chunk's rest is given up: never touched, it costs addresses only. */
         meta.at = chunk;
         meta.end = chunk + CHUNK_BYTES;

@@ -66,28 +66,35 @@ static uint32_t pass_empty;  /* empty SuperSlabs met (and kept) in this pass */
 static bool pass_pages;      /* a decay period has passed: this pass ages and purges pages, not only empty SuperSlabs */
 static uint64_t pages_aged_ms;
 
-/* Purges those of `slabs` that can still be claimed. Returns bytes given back. */
-static size_t purge_slabs(uint32_t superslab, uint32_t slabs)
+size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs)
 {
     struct superslab *s = &superslab_table[superslab];
-    uint32_t mine = superslab_claim_free(s, slabs);
-    if (mine == 0)
-        return 0;
     size_t bytes = 0;
-    uint32_t left = mine & load_relaxed(&s->dirty_mask);
-    size_t tried_bytes = count_bits(left) * SLAB_BYTES;
-    while (left != 0) {
-        unsigned first = lowest_bit(left);
-        unsigned count = lowest_bit(~((uint64_t)left >> first));
+    while (slabs != 0) {
+        unsigned first = lowest_bit(slabs);
+        unsigned count = lowest_bit(~((uint64_t)slabs >> first));
         uint32_t run = mask32(count) << first;
         if (os_purge(window_slab_address(superslab * SUPERSLAB_SLABS + first), count * SLAB_BYTES)) {
             fetch_and_relaxed(&s->dirty_mask, ~run);
             bytes += count * SLAB_BYTES;
         }
-        left &= ~run;
+        slabs &= ~run;
     }
+    return bytes;
+}
+
+/* Purges those of `slabs` that can still be claimed; of a huge page only what hugepage_to_purge says. Returns bytes given
+ * back. */
+static size_t purge_slabs(uint32_t superslab, uint32_t slabs, bool all)
+{
+    struct superslab *s = &superslab_table[superslab];
+    uint32_t mine = superslab_claim_free(s, slabs);
+    if (mine == 0)
+        return 0;
+    uint32_t due = hugepage_to_purge(superslab, mine, all);
+    size_t bytes = arena_purge_claimed(superslab, due);
     arena_release_in(superslab, mine);
-    note_given_back(bytes, tried_bytes);
+    note_given_back(bytes, count_bits(due) * SLAB_BYTES);
     return bytes;
 }
 
@@ -101,6 +108,7 @@ static bool release_superslab(uint32_t superslab)
         uint32_t dirty = superslab_resident(s);
         if (os_unmap(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES)) {
             store_relaxed(&s->dirty_mask, 0);
+            hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
             fetch_sub_relaxed(&superslab_counts.claimed, SUPERSLAB_SLABS);
             if (superslab < arena.lowest_absent)
@@ -140,9 +148,11 @@ static bool visit(uint32_t superslab, uint32_t retain)
     if (!pass_pages)
         return false;
     uint32_t due = free_mask & dirty & idle;
+    if (free_mask == UINT32_MAX && due == dirty && due != 0)
+        due = UINT32_MAX; /* so that a huge page goes as a whole */
     bool worked = due != 0 && is_above_floor();
     if (worked)
-        purge_slabs(superslab, due);
+        purge_slabs(superslab, due, false);
     uint32_t now_idle = load_relaxed(&s->free_mask) & load_relaxed(&s->dirty_mask);
     if (now_idle != load_relaxed(&s->idle_mask))
         store_relaxed(&s->idle_mask, now_idle);
@@ -220,7 +230,7 @@ SLOW void arena_give_back_excess(void)
             if (free_mask == UINT32_MAX && release_superslab(superslab)) {
                 work++;
             } else if ((free_mask & load_relaxed(&s->dirty_mask)) != 0) {
-                purge_slabs(superslab, free_mask);
+                purge_slabs(superslab, free_mask, false);
                 work++;
             }
         }
@@ -275,7 +285,7 @@ size_t arena_purge_beyond(size_t keep_bytes)
         if (load_relaxed(&s->free_mask) == UINT32_MAX && release_superslab(i))
             bytes += dirty * SLAB_BYTES;
         else
-            bytes += purge_slabs(i, load_relaxed(&s->free_mask));
+            bytes += purge_slabs(i, load_relaxed(&s->free_mask), true);
     }
     return bytes;
 }

@@ -11,6 +11,10 @@ enum superslab_state {
     SUPERSLAB_FOREIGN, /* somebody else's mapping stands in this slot */
 };
 
+/* What the kernel puts under a SuperSlab: see arena/hugepage.h. */
+enum superslab_pages { SUPERSLAB_SMALL, SUPERSLAB_HUGE, SUPERSLAB_BROKEN };
+#define SUPERSLAB_PAGES_MASK 3u
+
 /* Valid when zero (absent, nothing free).
  *
  * Invariant (while nobody claims, releases or purges): superslab_counts.claimed is the number of zeros in the free masks
@@ -21,7 +25,10 @@ struct superslab {
     uint32_t idle_mask;  /* atomic relaxed; free and dirty at the last purge pass. Claims clear it, passes set it */
     uint32_t state;      /* atomic; enum superslab_state; written under LOCK_ARENA, release; read relaxed as a hint */
     uint32_t prewarmed;  /* atomic; cleared with release, read with acquire; 1: faulted in ahead of use, not to be given back before that use */
-    uint32_t reserved[3];
+    uint32_t pages;      /* atomic relaxed; enum superslab_pages in the low bits, the rest is hugepage.c's. Written
+                            under LOCK_ARENA, read as a hint */
+    uint32_t idle;       /* atomic relaxed; hugepage.c: what arena_may_purge was asked for lately, and when */
+    uint32_t node;       /* atomic relaxed; the memory node that it is meant to lie on */
 };
 _Static_assert(sizeof(struct superslab) == 32, "one byte per slab: window_grow counts on a whole stride");
 
@@ -39,7 +46,12 @@ FAST struct superslab *superslab_of_slab(uint32_t slab)
     return &superslab_table[slab / SUPERSLAB_SLABS];
 }
 
-/* The slabs that may hold pages. */
+FAST bool superslab_is_huge(const struct superslab *s)
+{
+    return (load_relaxed(&s->pages) & SUPERSLAB_PAGES_MASK) == SUPERSLAB_HUGE;
+}
+
+/* The slabs that may hold pages; but for those that a huge page has brought with others and nobody has used. */
 FAST uint32_t superslab_resident(const struct superslab *s)
 {
     return load_acquire(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);

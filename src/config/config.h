@@ -17,13 +17,14 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_PROFILE, ORIGIN_ENVIRONMENT };
 #define REFILL_CAP_SHARE 16
 #define REFILL_MIN 8
 
-/* The members that are knobs come from the table; `word` fields hold an enum profile or enum tiny_preset. */
+/* The members that are knobs come from the table; `word` fields hold an enum profile, tiny_preset or thp. */
 #define KNOB_FIELD_BOOL(field) bool field;
 #define KNOB_FIELD_UINT(field) uint32_t field;
 #define KNOB_FIELD_BYTES(field) uint64_t field;
 #define KNOB_FIELD_RATIO(field) uint32_t field;
 #define KNOB_FIELD_PROFILE(field) uint32_t field;
 #define KNOB_FIELD_PRESET(field) uint32_t field;
+#define KNOB_FIELD_THP(field) uint32_t field;
 #define KNOB_FIELD_OVERRIDE(field) uint32_t field[TINY_BIN_COUNT];
 
 struct config {

@@ -17,12 +17,19 @@ static const char *const preset_words[] = {
     [TINY_PRESET_ULTRA_TIGHT] = "ultra_tight",
 };
 
+static const char *const thp_words[] = {
+    [THP_DEFAULT] = "default",
+    [THP_NEVER] = "never",
+    [THP_ALWAYS] = "always",
+};
+
 #define TYPE_BOOL .type = KNOB_TYPE_BOOL
 #define TYPE_UINT .type = KNOB_TYPE_UINT
 #define TYPE_BYTES .type = KNOB_TYPE_BYTES
 #define TYPE_RATIO .type = KNOB_TYPE_RATIO
 #define TYPE_PROFILE .type = KNOB_TYPE_WORD, .words = profile_words
 #define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = preset_words
+#define TYPE_THP .type = KNOB_TYPE_WORD, .words = thp_words
 #define TYPE_OVERRIDE .type = KNOB_TYPE_OVERRIDE
 #define BY_PROFILE(b, a, t) .in_profiles = true, .balanced = (b), .adaptive = (a), .tight = (t)
 #define NO_PROFILE .in_profiles = false

@@ -13,6 +13,7 @@
 #define TYPE_RATIO "ratio: decimal fraction with up to six decimals"
 #define TYPE_PROFILE "word"
 #define TYPE_PRESET "word"
+#define TYPE_THP "word"
 #define TYPE_OVERRIDE "list"
 
 static const struct {

@@ -12,6 +12,7 @@ void policy_start(const struct config *config)
     store_relaxed(&policy_live.decay_rate_bytes, config->decay_rate_bytes);
     store_relaxed(&policy_live.retained_superslabs, config->superslab_reuse ? RETAIN_ALL_SUPERSLABS : 1);
     store_relaxed(&policy_live.prewarm_superslabs, config->superslab_prewarm_count);
+    store_relaxed(&policy_live.thp, config->thp);
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         store_relaxed(&policy_live.bin_cap[bin], config->bin_cap[bin]);
         store_relaxed(&policy_live.bin_refill[bin], config->bin_refill[bin]);

@@ -29,6 +29,9 @@ struct policy {
     uint32_t retained_superslabs;
     /* SuperSlabs to be mapped and faulted in once the process allocates. Read by arena. */
     uint32_t prewarm_superslabs;
+    /* enum thp: what the user said about huge pages. Written at start only, for it wins over learning. Read by arena and
+     * large. */
+    uint32_t thp;
     /* Objects a thread may cache per bin, a ceiling, and blocks a refill moves; 1 <= refill <= cap, which a reader must
      * see to itself because the two are not read together. Read by tcache. */
     uint32_t bin_cap[TINY_BIN_COUNT];

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "base/lock.h"
+#include "config/policy.h"
 #include "large/large.h"
 #include "os/os.h"
 
@@ -84,6 +85,7 @@ static bool make_room(void)
     struct huge *slots = os_map(capacity * sizeof *slots, os_page_bytes());
     if (slots == NULL)
         return false;
+    os_no_huge_pages(slots, capacity * sizeof *slots);
     table.slots = slots;
     table.capacity = capacity;
     table.count = 0;
@@ -96,6 +98,17 @@ static bool make_room(void)
     return true;
 }
 
+/* Before its first touch. It is one mapping: the kernel finds what is aligned in it, and a resized block keeps the
+ * advice. */
+static void advise_block(void *block, size_t bytes)
+{
+    uint32_t thp = load_relaxed(&policy_live.thp);
+    if (thp == THP_NEVER)
+        os_no_huge_pages(block, bytes);
+    else if (thp == THP_ALWAYS && bytes >= SUPERSLAB_BYTES)
+        os_advise_huge(block, bytes);
+}
+
 void *huge_alloc(size_t bytes, size_t alignment)
 {
     size_t page = os_page_bytes();
@@ -105,6 +118,7 @@ void *huge_alloc(size_t bytes, size_t alignment)
     void *block = os_map(entry.bytes, alignment > page ? alignment : page);
     if (block == NULL)
         return NULL;
+    advise_block(block, entry.bytes);
     entry.address = (uintptr_t)block;
     lock_acquire(&table.lock);
     bool ok = make_room();

@@ -158,12 +158,12 @@ void os_populate(void *address, size_t bytes)
         ((volatile char *)address)[at] = 0;
 }
 
-bool os_advise_huge(void *address, size_t bytes)
+OS_REPLACEABLE bool os_advise_huge(void *address, size_t bytes)
 {
     return advise(address, bytes, MADV_HUGEPAGE);
 }
 
-bool os_no_huge_pages(void *address, size_t bytes)
+OS_REPLACEABLE bool os_no_huge_pages(void *address, size_t bytes)
 {
     return advise(address, bytes, MADV_NOHUGEPAGE);
 }
@@ -173,7 +173,7 @@ bool os_collapse(void *address, size_t bytes)
     return advise(address, bytes, MADV_COLLAPSE);
 }
 
-uint64_t os_clock_ms(void)
+OS_REPLACEABLE uint64_t os_clock_ms(void)
 {
     struct timespec now;
     int saved = errno;

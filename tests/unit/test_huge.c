@@ -1,8 +1,29 @@
 #include "unit.h"
 
+#include "config/policy.h"
 #include "large/huge.h"
 #include "large/large.h"
 #include "os/os.h"
+
+/* What the kernel was told last about huge pages. */
+static const char *advice;
+static const void *advised;
+
+bool os_advise_huge(void *address, size_t bytes)
+{
+    (void)bytes;
+    advice = "huge";
+    advised = address;
+    return true;
+}
+
+bool os_no_huge_pages(void *address, size_t bytes)
+{
+    (void)bytes;
+    advice = "small";
+    advised = address;
+    return true;
+}
 
 static uint64_t live_bytes(void)
 {
@@ -193,6 +214,30 @@ static void test_null(void **state)
     assert_int_equal(live_count(), 0);
 }
 
+static void test_huge_pages_as_the_user_says(void **state)
+{
+    (void)state;
+    const size_t small = 16 * os_page_bytes(), large = (size_t)4 << 20;
+    const struct {
+        uint32_t thp;
+        size_t bytes;
+        const char *advice;
+    } cases[] = {
+        {THP_DEFAULT, large, "none"}, {THP_NEVER, small, "small"}, {THP_NEVER, large, "small"},
+        {THP_ALWAYS, large, "huge"},  {THP_ALWAYS, small, "none"}, /* none fits in */
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        store_relaxed(&policy_live.thp, cases[i].thp);
+        advice = "none";
+        void *block = huge_alloc(cases[i].bytes, 1);
+        assert_string_equal(advice, cases[i].advice);
+        if (strcmp(advice, "none") != 0)
+            assert_ptr_equal(advised, block);
+        assert_true(huge_free(block));
+    }
+    store_relaxed(&policy_live.thp, THP_DEFAULT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_many_blocks),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_null),
+        cmocka_unit_test(test_huge_pages_as_the_user_says),
     };
     return cmocka_run_group_tests_name("huge", tests, NULL, NULL);
 }

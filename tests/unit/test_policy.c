@@ -13,12 +13,14 @@ static void test_policy_follows_config(void **state)
 {
     (void)state;
     struct resolved result;
-    RESOLVE(&result, "HAKMEM_PROFILE=tight", "HAKMEM_SUPERSLAB_PREWARM=3", "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C2:48:24");
+    RESOLVE(&result, "HAKMEM_PROFILE=tight", "HAKMEM_SUPERSLAB_PREWARM=3", "HAKMEM_THP=never",
+            "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C2:48:24");
     policy_start(&result.config);
     assert_int_equal(load_relaxed(&policy_live.thread_cache_bytes), 262144);
     assert_int_equal(load_relaxed(&policy_live.decay_ms), 100);
     assert_int_equal(load_relaxed(&policy_live.retained_superslabs), 1);
     assert_int_equal(load_relaxed(&policy_live.prewarm_superslabs), 3);
+    assert_int_equal(load_relaxed(&policy_live.thp), THP_NEVER);
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         assert_int_equal(load_relaxed(&policy_live.bin_cap[bin]), tiny_bin_class(bin) == 2 ? 48 : 32);
         assert_int_equal(load_relaxed(&policy_live.bin_refill[bin]), tiny_bin_class(bin) == 2 ? 24 : 8);
