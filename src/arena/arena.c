@@ -58,11 +58,17 @@ enum pages {
     ANY,
 };
 
-static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t slabs, uint32_t alignment, bool *zeroed)
+static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment,
+                         bool *zeroed)
 {
     struct superslab *s = &superslab_table[superslab];
+    if (!node_suits(s, node))
+        return SLAB_NONE;
     int first = superslab_claim(s, pages == ANY ? UINT32_MAX : superslab_resident(s), slabs, alignment, zeroed);
-    return first < 0 ? SLAB_NONE : superslab * SUPERSLAB_SLABS + (uint32_t)first;
+    if (first < 0)
+        return SLAB_NONE;
+    node_note_claimed(s, node);
+    return superslab * SUPERSLAB_SLABS + (uint32_t)first;
 }
 
 /* The vacant bit said yes and the mask said no. */
@@ -75,7 +81,8 @@ static void clear_vacant(uint32_t superslab)
 }
 
 /* Lowest address first, so that the top of the heap drains. */
-static uint32_t claim_anywhere(enum pages pages, uint32_t slabs, uint32_t alignment, uint32_t *used, bool *zeroed)
+static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment, uint32_t *used,
+                               bool *zeroed)
 {
     unsigned looks = pages == ANY ? UINT_MAX : RESIDENT_LOOKS;
     uint32_t end = load_acquire(&arena.next);
@@ -86,7 +93,7 @@ static uint32_t claim_anywhere(enum pages pages, uint32_t slabs, uint32_t alignm
             word &= word - 1;
             if (looks-- == 0)
                 return SLAB_NONE;
-            uint32_t slab = claim_in(superslab, pages, slabs, alignment, zeroed);
+            uint32_t slab = claim_in(superslab, pages, node, slabs, alignment, zeroed);
             if (slab != SLAB_NONE) {
                 *used = superslab;
                 return slab;
@@ -118,6 +125,7 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
     if (result != OS_MAP_OK)
         return result;
     hugepage_born(from, to);
+    node_born(from, to);
     for (uint32_t i = from; i < to; i++) {
         struct superslab *s = &superslab_table[i];
         uint32_t claimed = i + 1 == to ? claimed_last : UINT32_MAX;
@@ -186,16 +194,17 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
 {
     uint32_t used = 0;
     uint32_t slab = SLAB_NONE;
+    const uint32_t node = node_self();
     for (enum pages pages = RESIDENT; slab == SLAB_NONE && pages <= ANY; pages++) {
         if (hint != NULL && *hint != 0)
-            slab = claim_in(used = *hint, pages, slabs, alignment, zeroed);
+            slab = claim_in(used = *hint, pages, node, slabs, alignment, zeroed);
         if (slab == SLAB_NONE)
-            slab = claim_anywhere(pages, slabs, alignment, &used, zeroed);
+            slab = claim_anywhere(pages, node, slabs, alignment, &used, zeroed);
     }
     if (slab == SLAB_NONE) {
         lock_acquire(&arena.lock);
         /* Another thread may have mapped one while this one waited. */
-        slab = claim_anywhere(ANY, slabs, alignment, &used, zeroed);
+        slab = claim_anywhere(ANY, node_may_grow() ? node : NODE_ANY, slabs, alignment, &used, zeroed);
         uint32_t to_prewarm = 0;
         if (slab == SLAB_NONE) {
             if (arena.prewarm != 0 && arena.next > window.first_superslab) {
@@ -206,6 +215,8 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
             if (used < window.superslab_max) {
                 slab = used * SUPERSLAB_SLABS;
                 *zeroed = true;
+            } else if (node != NODE_ANY) {
+                slab = claim_anywhere(ANY, NODE_ANY, slabs, alignment, &used, zeroed);
             }
         }
         lock_release(&arena.lock);
@@ -224,14 +235,14 @@ static uint32_t wide_mask(uint32_t slabs, uint32_t i)
 }
 
 /* Could SuperSlab i of the run lie here? A hint only: nothing is claimed yet. */
-static bool wide_fits(uint32_t superslab, uint32_t mask)
+static bool wide_fits(uint32_t superslab, uint32_t mask, uint32_t node)
 {
     const struct superslab *s = &superslab_table[superslab];
     switch (load_relaxed(&s->state)) {
     case SUPERSLAB_ABSENT:
         return true;
     case SUPERSLAB_MAPPED:
-        return (load_relaxed(&s->free_mask) & mask) == mask;
+        return (load_relaxed(&s->free_mask) & mask) == mask && node_suits(s, node);
     default:
         return false;
     }
@@ -244,7 +255,7 @@ static void wide_release(uint32_t start, uint32_t count, uint32_t slabs)
 }
 
 /* Under the lock. Claims mapped SuperSlabs and maps absent ones, left to right. */
-static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t slabs, bool *zeroed)
+static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t slabs, uint32_t node, bool *zeroed)
 {
     *zeroed = true;
     for (uint32_t i = 0; i < count;) {
@@ -254,6 +265,7 @@ static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t sl
                 wide_release(start, i, slabs);
                 return OS_MAP_OCCUPIED;
             }
+            node_note_claimed(&superslab_table[start + i], node);
             *zeroed &= clean;
             i++;
             continue;
@@ -285,7 +297,7 @@ static uint32_t next_for_wide(uint32_t start)
     return start;
 }
 
-static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
+static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, bool *zeroed)
 {
     uint32_t count = (slabs + SUPERSLAB_SLABS - 1) / SUPERSLAB_SLABS;
     uint32_t step = alignment > SUPERSLAB_SLABS ? alignment / SUPERSLAB_SLABS : 1;
@@ -301,7 +313,7 @@ static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
         if (start + count > arena.next && !window_grow(start + count - 1))
             break;
         uint32_t good = 0;
-        while (good < count && wide_fits(start + good, wide_mask(slabs, good)))
+        while (good < count && wide_fits(start + good, wide_mask(slabs, good), node))
             good++;
         if (good < count) {
             start += good + 1;
@@ -309,7 +321,7 @@ static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, bool *zeroed)
         }
         if (start + count > arena.next)
             store_release(&arena.next, start + count);
-        enum os_map_result result = wide_claim(start, count, slabs, zeroed);
+        enum os_map_result result = wide_claim(start, count, slabs, node, zeroed);
         if (result == OS_MAP_OK) {
             found = start * SUPERSLAB_SLABS;
             break;
@@ -328,7 +340,11 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
         return SLAB_NONE;
     if (slabs <= SUPERSLAB_SLABS && alignment_slabs <= SUPERSLAB_SLABS)
         return alloc_narrow(slabs, alignment_slabs, hint, zeroed);
-    return alloc_wide(slabs, alignment_slabs, zeroed);
+    const uint32_t node = node_may_grow() ? node_self() : NODE_ANY;
+    uint32_t slab = alloc_wide(slabs, alignment_slabs, node, zeroed);
+    if (slab == SLAB_NONE && node != NODE_ANY)
+        slab = alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
+    return slab;
 }
 
 static void release_run(uint32_t slab, uint32_t slabs)

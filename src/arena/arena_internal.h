@@ -4,6 +4,7 @@
 
 #include "arena/arena.h"
 #include "arena/hugepage.h"
+#include "arena/node.h"
 #include "arena/superslab.h"
 
 #define SUPERSLAB_LIMIT ((1u << 24) / SUPERSLAB_SLABS)

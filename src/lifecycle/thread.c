@@ -66,14 +66,34 @@ void thread_forget_parked(void)
     store_relaxed(&heap_parked_count, 0);
 }
 
-static struct tcache *adopt(void)
+/* Of several memory nodes: how many parked heaps are looked at for one of the own node, and how many may wait before a
+ * thread takes another node's sooner than have a new one. */
+enum { ADOPT_LOOKS = 32, ADOPT_FAR_FROM = 16 };
+
+/* LOCK_PARKED is held. Where the heap to be adopted hangs; NULL: none will do. */
+static struct heap **choose_parked(bool anywhere)
+{
+    const uint32_t node = node_self();
+    struct heap **at = &parked.list;
+    if (LIKELY(node == NODE_ANY) || anywhere)
+        return *at == NULL ? NULL : at;
+    for (unsigned looks = 0; *at != NULL && looks < ADOPT_LOOKS; looks++, at = &(*at)->next_parked)
+        if (load_relaxed(&(*at)->node) == node)
+            return at;
+    return heap_parked_count >= ADOPT_FAR_FROM ? &parked.list : NULL;
+}
+
+/* anywhere: of whatever memory node. */
+static struct tcache *adopt(bool anywhere)
 {
     if (load_relaxed(&heap_parked_count) == 0)
         return NULL;
+    struct heap *h = NULL;
     lock_acquire(&parked.lock);
-    struct heap *h = parked.list;
-    if (h != NULL) {
-        parked.list = h->next_parked;
+    struct heap **at = choose_parked(anywhere);
+    if (at != NULL) {
+        h = *at;
+        *at = h->next_parked;
         h->next_parked = NULL;
         store_relaxed(&heap_parked_count, heap_parked_count - 1);
         /* Under the heap's lock: a thief that has it sees the heap parked to the end, and we see what it moved. */
@@ -97,6 +117,15 @@ static struct tcache *create(void)
         return t;
     store_release(&unfinished, t); /* two at once: one is lost */
     return NULL;
+}
+
+static struct tcache *adopt_or_create(void)
+{
+    os_node_count(); /* from the second thread on it matters; a process with one does not pay for asking */
+    struct tcache *t = adopt(false);
+    if (t == NULL)
+        t = create();
+    return t != NULL ? t : adopt(true);
 }
 
 static void thread_exit(void *value)
@@ -137,10 +166,11 @@ SLOW struct tcache *upcall_thread_attach(void)
     struct tcache *t;
     if (thread_is_first())
         t = first_tcache.heap.id != 0 || tcache_init(&first_tcache) ? &first_tcache : NULL;
-    else if ((t = adopt()) == NULL)
-        t = create();
+    else
+        t = adopt_or_create();
     if (t == NULL)
         return NULL;
+    heap_note_node(&t->heap, node_refresh());
     thread_phase = THREAD_ATTACHED;
     tcache_enter(t);
     int saved = errno;

@@ -6,6 +6,7 @@
 #ifndef HAKMEM_SLAB_HEAP_H
 #define HAKMEM_SLAB_HEAP_H
 
+#include "arena/node.h"
 #include "slab/remote.h"
 #include "slab/slab.h"
 
@@ -40,10 +41,18 @@ struct heap {
     uint32_t empty_count; /* attached slabs without a block out */
     uint32_t spare[HEAP_SPARE_MAX];
     struct heap *next_parked; /* lifecycle's list */
+    uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
     struct heap_bin bins[BIN_COUNT];
     CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
 };
+
+/* NODE_ANY, on machines with one node, leaves the field alone: nobody asks. */
+FAST void heap_note_node(struct heap *h, uint32_t node)
+{
+    if (UNLIKELY(node != NODE_ANY))
+        store_relaxed(&h->node, node);
+}
 
 /* Gives the heap its id and enters it in the table. False: ids or memory are out. Thread-safe. */
 bool heap_register(struct heap *h);

@@ -56,6 +56,7 @@ void tcache_forget(struct tcache *t)
 static void age(struct tcache *t, uint64_t now_ms)
 {
     t->delivered_ms = now_ms;
+    heap_note_node(&t->heap, node_refresh());
     outbox_deliver_all(&t->outbox);
     if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
         return;

@@ -8,6 +8,13 @@
 #include "stats/counters.h"
 #include "tcache/tcache_internal.h"
 
+static uint32_t fake_node; /* where every thread runs; only asked for where there are several */
+
+uint32_t os_current_node(void)
+{
+    return load_relaxed(&fake_node);
+}
+
 static uint64_t heaps_attached(void)
 {
     static struct snapshot s;
@@ -85,6 +92,44 @@ static void test_thread_parks_and_the_next_one_adopts(void **state)
     heap_drain(&two.cache->heap);
     lock_release(&two.cache->heap.lock);
     assert_int_equal(two.cache->heap.bins[6].outstanding, 0);
+}
+
+static void test_a_thread_adopts_from_its_own_node(void **state)
+{
+    (void)state;
+    const uint32_t nodes = os_node_count();
+    store_relaxed(&os_nodes, 2);
+    store_relaxed(&fake_node, 0);
+    const struct visit zero = run_one(use);
+    store_relaxed(&fake_node, 1);
+    const struct visit one = run_one(use); /* a heap of its own, although one is parked */
+    assert_true(one.cache != zero.cache);
+    assert_int_equal(load_relaxed(&one.cache->heap.node), 1);
+    assert_int_equal(load_relaxed(&zero.cache->heap.node), 0);
+    const struct visit again = run_one(use);
+    assert_ptr_equal(again.cache, one.cache);
+    store_relaxed(&fake_node, 0);
+    const struct visit back = run_one(use); /* not the one that was parked last */
+    assert_ptr_equal(back.cache, zero.cache);
+    /* So many wait that one of them is taken, wherever it is. */
+    store_relaxed(&fake_node, 2);
+    uint32_t parked = load_relaxed(&heap_parked_count);
+    for (unsigned i = 0; parked < 16; i++, parked++) {
+        store_relaxed(&fake_node, 3 + i);
+        api_free(run_one(use).block);
+        assert_int_equal(load_relaxed(&heap_parked_count), parked + 1);
+    }
+    store_relaxed(&fake_node, 2);
+    const uint32_t heaps = heap_count();
+    const struct visit far = run_one(use);
+    assert_int_equal(heap_count(), heaps);
+    assert_int_equal(load_relaxed(&far.cache->heap.node), 2);
+    store_relaxed(&os_nodes, nodes);
+    api_free(zero.block);
+    api_free(one.block);
+    api_free(again.block);
+    api_free(back.block);
+    api_free(far.block);
 }
 
 static void *pass_by(void *argument)
@@ -306,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_detached_thread_uses_the_stray_heap),
         cmocka_unit_test(test_late_frees_leak_no_heaps),
         cmocka_unit_test(test_first_thread_may_leave),
+        cmocka_unit_test(test_a_thread_adopts_from_its_own_node), /* leaves many heaps */
     };
     return cmocka_run_group_tests_name("thread", tests, NULL, NULL);
 }
