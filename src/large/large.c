@@ -119,6 +119,20 @@ size_t large_usable_bytes(const void *block)
     return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
 }
 
+/* Left to choose, the kernel lets a run at the heap's end grow where it stands, into slots that nothing is mapped in yet.
+ * Those are the arena's: then it is moved on. */
+static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
+{
+    char *moved = os_remap(run, bytes, new_bytes);
+    if (moved != run)
+        return moved;
+    void *to = os_map(new_bytes, os_page_bytes());
+    if (to != NULL && os_remap_to(run, new_bytes, to, new_bytes))
+        return to;
+    os_unmap(run + bytes, new_bytes - bytes); /* what is at `to` may be another thread's by now */
+    return NULL;
+}
+
 /* The run's pages go to a mapping outside the window, which grows by mremap from then on: programs that grow one array
  * beside another would copy it at every step. NULL: not done. */
 static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
@@ -128,7 +142,7 @@ static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
     if (r->slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
         return NULL;
     size_t new_bytes = usable_for(bytes);
-    void *moved = os_remap(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes);
+    void *moved = out_of_window(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes);
     if (moved == NULL) {
         huge_unreserve();
         return NULL;

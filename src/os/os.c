@@ -119,6 +119,14 @@ void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
     return moved == -1 ? NULL : (void *)moved;
 }
 
+bool os_remap_to(void *address, size_t old_bytes, void *to, size_t new_bytes)
+{
+    int saved = errno;
+    bool ok = syscall(SYS_mremap, address, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == (long)to;
+    errno = saved;
+    return ok;
+}
+
 static bool advise(void *address, size_t bytes, int advice)
 {
     int saved = errno;

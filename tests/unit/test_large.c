@@ -231,6 +231,26 @@ static void test_pages_move_where_there_is_no_room(void **state)
     assert_int_equal(totals_now().huge_count, 0);
 }
 
+/* The kernel would rather let a mapping grow where it stands, into slots that nothing is mapped in yet. They are the
+ * arena's: a block there would keep its old slabs from ever coming back. */
+static void test_no_mapping_grows_into_the_window(void **state)
+{
+    (void)state;
+    unsigned char *block = alloc(4 * MIB); /* the last thing in the window */
+    memset(block, 5, 4 * MIB);
+    unsigned char *grown = large_resize(block, 100 * MIB);
+    assert_non_null(grown);
+    assert_true(window_slab_index(grown) >= load_acquire(&window.limit));
+    assert_true(all_bytes_are(grown, 4 * MIB, 5));
+    assert_true(all_bytes_are(grown + 4 * MIB, MIB, 0));
+    assert_ptr_equal(alloc(6 * MIB), block);
+    large_free(block);
+    large_free(grown);
+    struct arena_totals t;
+    arena_read_totals(&t);
+    assert_int_equal(t.free_clean_bytes + t.free_dirty_bytes, t.mapped_bytes);
+}
+
 static void test_small_runs_and_too_many_are_copied(void **state)
 {
     (void)state;
@@ -371,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup(test_resize_in_place, fresh),
         cmocka_unit_test_setup(test_resize_huge, fresh),
         cmocka_unit_test_setup(test_pages_move_where_there_is_no_room, fresh),
+        cmocka_unit_test_setup(test_no_mapping_grows_into_the_window, fresh),
         cmocka_unit_test_setup(test_small_runs_and_too_many_are_copied, fresh),
         cmocka_unit_test_setup(test_window_full_takes_the_huge_path, fresh),
         cmocka_unit_test_setup(test_misuse_is_fatal, fresh),

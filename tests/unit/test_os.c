@@ -198,6 +198,25 @@ static void test_read_text(void **state)
     assert_int_equal(errno, EDOM);
 }
 
+static void test_remap_to(void **state)
+{
+    (void)state;
+    unsigned char *p = os_map(2 * page, page);
+    unsigned char *to = os_map(5 * page, page);
+    memset(p, 5, 2 * page);
+    memset(to, 6, 5 * page);
+    errno = EDOM;
+    assert_true(os_remap_to(p, 2 * page, to, 5 * page));
+    assert_true(all_bytes_are(to, 2 * page, 5));
+    assert_true(all_bytes_are(to + 2 * page, 3 * page, 0));
+    assert_int_equal(os_map_at((uintptr_t)p, 2 * page), OS_MAP_OK); /* the old addresses are vacant */
+    assert_false(os_remap_to(to, 5 * page, (void *)((uintptr_t)1 << 62), 5 * page));
+    assert_true(all_bytes_are(to, 2 * page, 5));
+    assert_int_equal(errno, EDOM);
+    assert_true(os_unmap(p, 2 * page));
+    assert_true(os_unmap(to, 5 * page));
+}
+
 static void test_populate(void **state)
 {
     (void)state;
@@ -230,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_purge_reads_zero),
         cmocka_unit_test(test_remap),
         cmocka_unit_test(test_read_text),
+        cmocka_unit_test(test_remap_to),
         cmocka_unit_test(test_populate),
     };
     return cmocka_run_group_tests_name("os", tests, start, NULL);
