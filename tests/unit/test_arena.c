@@ -246,7 +246,7 @@ static void test_window_full(void **state)
     window.superslab_max = window.first_superslab + 3;
     const uint32_t a = take(32);
     assert_int_equal(arena_alloc(97, 1, NULL, &zeroed), SLAB_NONE);
-    assert_int_equal(arena_alloc(1, 4096, NULL, &zeroed), SLAB_NONE);
+    assert_int_equal(arena_alloc(1, 1u << 20, NULL, &zeroed), SLAB_NONE);
     assert_int_equal(arena_alloc(64, 1, NULL, &zeroed), first_slab() + 32);
     assert_int_equal(take(1), SLAB_NONE);
     assert_int_equal(take(33), SLAB_NONE);
