@@ -85,14 +85,16 @@ static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
     return h->bins[bin].list;
 }
 
-uint32_t heap_steal(struct heap *h, unsigned bin)
+/* With a node: from heaps of that node only. */
+static uint32_t steal_on(struct heap *h, unsigned bin, uint32_t node)
 {
     uint32_t count = heap_count();
     unsigned tries = count < STEAL_TRIES ? count : STEAL_TRIES;
     uint32_t found = SLAB_NONE;
     while (tries-- > 0 && found == SLAB_NONE) {
         struct heap *x = heap_by_id(fetch_add_relaxed(&steal_cursor, 1) % count + 1);
-        if (x == NULL || x == h || load_relaxed(&x->state) != HEAP_PARKED || !lock_try(&x->lock))
+        if (x == NULL || x == h || load_relaxed(&x->state) != HEAP_PARKED ||
+            (node != NODE_ANY && load_relaxed(&x->node) != node) || !lock_try(&x->lock))
             continue;
         if (x->state == HEAP_PARKED) {
             found = steal_from(h, x, bin);
@@ -104,6 +106,12 @@ uint32_t heap_steal(struct heap *h, unsigned bin)
         lock_release(&x->lock);
     }
     return found;
+}
+
+uint32_t heap_steal(struct heap *h, unsigned bin)
+{
+    uint32_t slab = os_has_nodes() ? steal_on(h, bin, load_relaxed(&h->node)) : SLAB_NONE;
+    return slab != SLAB_NONE ? slab : steal_on(h, bin, NODE_ANY);
 }
 
 void heap_reclaim_others(const struct heap *self)

@@ -87,6 +87,32 @@ static void test_empty_slab_is_counted_on_the_right_side(void **state)
     unpark(x, thief);
 }
 
+static void test_own_node_first(void **state)
+{
+    (void)state;
+    struct heap *near = new_heap();
+    take_blocks(near, BIN, blocks + 5, 5);
+    struct heap *far = parked_heap(BIN, 5);
+    struct heap *thief = new_heap();
+    set_parked(near, true);
+    store_relaxed(&os_nodes, 3);
+    store_relaxed(&near->node, 2);
+    store_relaxed(&thief->node, 2);
+    assert_int_equal(take_blocks(thief, BIN, blocks + 10, 3), 3);
+    assert_int_equal(slab_of(blocks[10], BIN), slab_of(blocks[5], BIN));
+    assert_int_equal(far->bins[BIN].slab_count, 1);
+    /* Then others', sooner than a new one. */
+    take_blocks(thief, BIN, blocks + 13, SLAB_BLOCKS - 8);
+    assert_int_equal(take_blocks(thief, BIN, blocks + 13 + SLAB_BLOCKS - 8, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 2);
+    assert_int_equal(thief->slabs_attached, 0);
+    assert_int_equal(far->bins[BIN].slab_count, 0);
+    store_relaxed(&os_nodes, 1);
+    heap_flush(thief, BIN, blocks, 13 + SLAB_BLOCKS - 8 + 1);
+    unpark(far, thief);
+    unpark(near, thief);
+}
+
 static void test_only_from_parked_heaps(void **state)
 {
     (void)state;
@@ -220,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_partial_slabs_are_taken_over),
         cmocka_unit_test(test_runs_move_whole),
         cmocka_unit_test(test_empty_slab_is_counted_on_the_right_side),
+        cmocka_unit_test(test_own_node_first),
         cmocka_unit_test(test_only_from_parked_heaps),
         cmocka_unit_test(test_busy_heaps_are_passed_over),
         cmocka_unit_test(test_what_was_freed_remotely_can_be_stolen),
