@@ -55,6 +55,7 @@ bool thread_is_first(void)
 void thread_park(struct heap *h)
 {
     store_relaxed(&h->state, HEAP_PARKED);
+    heap_offer(h);
     h->next_parked = parked.list;
     parked.list = h;
     store_relaxed(&heap_parked_count, heap_parked_count + 1);

@@ -4,6 +4,10 @@
 #include "base/check.h"
 #include "slab/heap_internal.h"
 
+/* Slabs that the first of a list is compared with when the next one is chosen: one, for each slab that is used up, so that the
+ * sparsest met so far waits behind all others; more, where another heap's lock has been paid for. */
+enum { LOOKS_USUALLY = 1, LOOKS_RARELY = 8 };
+
 void heap_list_push(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
@@ -157,6 +161,50 @@ static uint32_t new_slab(struct heap *h, unsigned bin)
     return slab;
 }
 
+/* Which slab of a list should serve next: the one with the fewest free blocks, and of equals the lowest, so that sparse slabs
+ * and the top of the heap drain. Less is better. */
+FAST uint64_t rank(uint32_t slab, const struct slab *s)
+{
+    return (uint64_t)(s->free_count - 1) << 32 | slab;
+}
+
+FAST void choose(struct heap *h, unsigned bin, unsigned looks)
+{
+    uint32_t head = h->bins[bin].list;
+    if (head == SLAB_NONE)
+        return;
+    const struct window_view view = window_view();
+    const struct slab *s = slab_in(view, head);
+    uint64_t best = rank(head, s);
+    /* A look must pay: what is nearly full is taken as it comes. */
+    if (best >> 32 < looks)
+        return;
+    for (uint32_t at = s->next; looks-- != 0 && at != SLAB_NONE; at = s->next) {
+        s = slab_in(view, at);
+        uint64_t at_rank = rank(at, s);
+        best = at_rank < best ? at_rank : best;
+    }
+    uint32_t chosen = (uint32_t)best;
+    if (chosen != head) {
+        heap_list_remove(h, chosen);
+        heap_list_push(h, chosen);
+    }
+}
+
+void heap_choose_slab(struct heap *h, unsigned bin)
+{
+    choose(h, bin, LOOKS_RARELY);
+}
+
+/* The slab at the front has given its last free block. */
+static void pass_on(struct heap *h, uint32_t slab)
+{
+    struct slab *s = slab_at(slab);
+    heap_list_remove(h, slab);
+    s->state = SLAB_FULL;
+    choose(h, s->bin, LOOKS_USUALLY);
+}
+
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 {
     struct heap_bin *b = &h->bins[bin];
@@ -180,10 +228,8 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
         if (s->free_count == s->block_count)
             h->empty_count--;
         taken += slab_take(slab, last - taken, want - taken);
-        if (s->free_count == 0) {
-            heap_list_remove(h, slab);
-            s->state = SLAB_FULL;
-        }
+        if (s->free_count == 0)
+            pass_on(h, slab);
     }
     b->outstanding += taken;
     b->refill_count++;
@@ -225,7 +271,7 @@ FAST void put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned 
     const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
     for (unsigned i = 0; i < count;) {
         uint32_t slab = slab_head((uint32_t)(((uintptr_t)blocks[i] - view.base) >> SLAB_SHIFT), &info);
-        struct slab *s = (struct slab *)(view.slabs + (size_t)slab * SLAB_RECORD_BYTES);
+        struct slab *s = slab_in(view, slab);
         /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
         CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", blocks[i]);
         if (!scattered && i + 1 < count && slab_are_neighbours(&info, blocks[i], blocks[i + 1])) {
@@ -288,4 +334,6 @@ void heap_age(struct heap *h, bool all)
     while (unused-- > 0 && h->spare_count > 0)
         arena_free(h->spare[--h->spare_count], 1);
     h->spare_low = h->spare_count;
+    if (load_relaxed(&h->state) == HEAP_PARKED)
+        heap_offer(h);
 }

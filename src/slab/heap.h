@@ -71,6 +71,8 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
 void heap_drain(struct heap *h);
 /* Gives slabs that had no use since the last call back to the arena; everything that is empty if `all`. Lock held. */
 void heap_age(struct heap *h, bool all);
+/* Tells thieves which bins the heap has free blocks in. It is parked, or just being parked; lock held. */
+void heap_offer(const struct heap *h);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
 

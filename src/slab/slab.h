@@ -46,6 +46,12 @@ FAST struct slab *slab_at(uint32_t index)
     return window_slab_record(index);
 }
 
+/* As slab_at, for loops. */
+FAST struct slab *slab_in(struct window_view view, uint32_t index)
+{
+    return (struct slab *)(view.slabs + (size_t)index * SLAB_RECORD_BYTES);
+}
+
 FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
 {
     return index & ~((1u << info->run_slabs_log2) - 1u);

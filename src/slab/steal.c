@@ -4,7 +4,12 @@
 #include "base/check.h"
 #include "slab/heap_internal.h"
 
-enum { TABLE_CHUNK = 1024, STEAL_TRIES = 8 };
+enum {
+    TABLE_CHUNK = 1024,
+    OFFER_BITS = 1024,
+    OFFER_LOOKS = 64, /* heaps that a thief looks at because they offered something, */
+    NEWS_LOOKS = 16,  /* and because others may have freed something there */
+};
 
 /* Two levels, so that the table costs what is used. Chunks and entries are written once: release store, acquire load. */
 static struct heap **heap_table[(MAP_OWNER_MAX + 1) / TABLE_CHUNK];
@@ -13,6 +18,11 @@ static uint32_t heap_ids; /* atomic; ids handed out. Written under register_lock
 static struct lock register_lock = LOCK_INIT(LOCK_HEAP_TABLE);
 static uint32_t steal_cursor; /* atomic relaxed; spreads the thieves */
 static uint32_t age_cursor;   /* atomic relaxed */
+
+/* By bin: which parked heaps may have a slab with free blocks, as the bit id % OFFER_BITS. Atomic relaxed, a hint: set under
+ * the heap's lock, cleared by a thief that found nothing behind it; what that loses, the next heap_age sets again. So a
+ * thief for whom there is nothing reads two cache lines, however many heaps are parked. */
+static uint64_t offered[BIN_COUNT][OFFER_BITS / 64];
 
 struct heap stray_heap = { .lock = LOCK_INIT(LOCK_HEAP) };
 
@@ -57,6 +67,7 @@ uint32_t heap_count(void)
 /* Both locks are held. Takes one slab of the bin from x, or none if its token is out. */
 static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
 {
+    heap_choose_slab(x, bin);
     uint32_t slab = x->bins[bin].list;
     if (slab == SLAB_NONE)
         return SLAB_NONE;
@@ -85,33 +96,78 @@ static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
     return h->bins[bin].list;
 }
 
-/* With a node: from heaps of that node only. */
-static uint32_t steal_on(struct heap *h, unsigned bin, uint32_t node)
+void heap_offer(const struct heap *h)
+{
+    uint64_t bit = (uint64_t)1 << (h->id % 64);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        uint64_t *word = &offered[bin][h->id % OFFER_BITS / 64];
+        if (h->bins[bin].list != SLAB_NONE && (load_relaxed(word) & bit) == 0)
+            fetch_or_relaxed(word, bit);
+    }
+}
+
+/* *left: the heap may still have a slab for the next thief. */
+static uint32_t try_heap(struct heap *h, struct heap *x, unsigned bin, uint32_t node, bool *left)
+{
+    uint32_t found = SLAB_NONE;
+    *left = false;
+    if (x == NULL || x == h || load_relaxed(&x->state) != HEAP_PARKED)
+        return SLAB_NONE;
+    *left = true;
+    if ((node != NODE_ANY && load_relaxed(&x->node) != node) || !lock_try(&x->lock))
+        return SLAB_NONE;
+    if (x->state == HEAP_PARKED) {
+        found = steal_from(h, x, bin);
+        if (found == SLAB_NONE && load_relaxed(&x->remote_stack) != SLAB_NONE) {
+            heap_drain(x);
+            heap_offer(x);
+            found = steal_from(h, x, bin);
+        }
+        *left = x->bins[bin].list != SLAB_NONE;
+    }
+    lock_release(&x->lock);
+    return found;
+}
+
+/* Lowest id first, so that one heap is emptied before the next. With a node: from heaps of that node only. */
+static uint32_t steal_offered(struct heap *h, unsigned bin, uint32_t node)
 {
     uint32_t count = heap_count();
-    unsigned tries = count < STEAL_TRIES ? count : STEAL_TRIES;
-    uint32_t found = SLAB_NONE;
-    while (tries-- > 0 && found == SLAB_NONE) {
-        struct heap *x = heap_by_id(fetch_add_relaxed(&steal_cursor, 1) % count + 1);
-        if (x == NULL || x == h || load_relaxed(&x->state) != HEAP_PARKED ||
-            (node != NODE_ANY && load_relaxed(&x->node) != node) || !lock_try(&x->lock))
-            continue;
-        if (x->state == HEAP_PARKED) {
-            found = steal_from(h, x, bin);
-            if (found == SLAB_NONE && load_relaxed(&x->remote_stack) != SLAB_NONE) {
-                heap_drain(x);
-                found = steal_from(h, x, bin);
+    unsigned looks = OFFER_LOOKS;
+    for (unsigned w = 0; w < OFFER_BITS / 64; w++) {
+        for (uint64_t word = load_relaxed(&offered[bin][w]); word != 0; word &= word - 1) {
+            bool any_left = false;
+            uint32_t first = w * 64 + lowest_bit(word);
+            for (uint32_t id = first == 0 ? OFFER_BITS : first; id <= count; id += OFFER_BITS) {
+                bool left;
+                if (looks-- == 0)
+                    return SLAB_NONE;
+                uint32_t found = try_heap(h, heap_by_id(id), bin, node, &left);
+                if (found != SLAB_NONE)
+                    return found;
+                any_left |= left;
             }
+            if (!any_left)
+                fetch_and_relaxed(&offered[bin][w], ~(word & -word));
         }
-        lock_release(&x->lock);
     }
-    return found;
+    return SLAB_NONE;
 }
 
 uint32_t heap_steal(struct heap *h, unsigned bin)
 {
-    uint32_t slab = os_has_nodes() ? steal_on(h, bin, load_relaxed(&h->node)) : SLAB_NONE;
-    return slab != SLAB_NONE ? slab : steal_on(h, bin, NODE_ANY);
+    uint32_t found = os_has_nodes() ? steal_offered(h, bin, load_relaxed(&h->node)) : SLAB_NONE;
+    if (found == SLAB_NONE)
+        found = steal_offered(h, bin, NODE_ANY);
+    uint32_t count = heap_count();
+    unsigned looks = count < NEWS_LOOKS ? count : NEWS_LOOKS;
+    for (; looks > 0 && found == SLAB_NONE; looks--) {
+        bool left;
+        struct heap *x = heap_by_id(fetch_add_relaxed(&steal_cursor, 1) % count + 1);
+        if (x != NULL && load_relaxed(&x->remote_stack) != SLAB_NONE)
+            found = try_heap(h, x, bin, NODE_ANY, &left);
+    }
+    return found;
 }
 
 void heap_reclaim_others(const struct heap *self)

@@ -74,6 +74,8 @@ static inline void set_parked(struct heap *h, bool is_parked)
 {
     lock_acquire(&h->lock);
     store_relaxed(&h->state, is_parked ? HEAP_PARKED : HEAP_ATTACHED);
+    if (is_parked)
+        heap_offer(h);
     lock_release(&h->lock);
     if (is_parked)
         fetch_add_relaxed(&heap_parked_count, 1);

@@ -1,0 +1,138 @@
+/* Which slab serves next: what a heap's lists and the table of heaps do together so that sparse slabs drain. */
+#include "unit.h"
+
+#include "heaps.h"
+
+#define BIN 23u /* 2048 bytes, 32 blocks a slab */
+#define SLAB_BLOCKS 32u
+
+static void *blocks[2048];
+
+/* `count` full slabs; block i of slab s is blocks[s * SLAB_BLOCKS + i]. */
+static void fill(struct heap *h, unsigned count)
+{
+    assert_int_equal(take_slabs(h, BIN, blocks, count), count * SLAB_BLOCKS);
+}
+
+static uint32_t slab_number(unsigned s)
+{
+    return slab_of(blocks[s * SLAB_BLOCKS], BIN);
+}
+
+static void give(struct heap *h, unsigned s, unsigned count)
+{
+    heap_flush(h, BIN, blocks + s * SLAB_BLOCKS, count);
+}
+
+static unsigned refill(struct heap *h, unsigned count)
+{
+    void *out[SLAB_BLOCKS * 4];
+    return heap_refill(h, BIN, out + count - 1, count);
+}
+
+static void test_the_fullest_slab_is_next(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    fill(h, 3);
+    give(h, 1, 9);
+    give(h, 2, 20);
+    give(h, 0, 12); /* at the front */
+    assert_int_equal(h->bins[BIN].list, slab_number(0));
+    assert_int_equal(refill(h, 12), 12); /* the one at hand is used up ... */
+    assert_int_equal(h->bins[BIN].list, slab_number(1)); /* ... then not what happens to come next */
+    assert_int_equal(listed_slabs(h, BIN), 2);
+    assert_int_equal(refill(h, 10), 10);
+    assert_int_equal(slab_at(slab_number(1))->state, SLAB_FULL);
+    assert_int_equal(slab_at(slab_number(2))->free_count, 19);
+}
+
+static void test_of_equals_the_lowest(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    fill(h, 3);
+    give(h, 1, 10);
+    give(h, 2, 10);
+    give(h, 0, 5);
+    assert_int_equal(refill(h, 5), 5);
+    const uint32_t lower = slab_number(1) < slab_number(2) ? slab_number(1) : slab_number(2);
+    assert_int_equal(h->bins[BIN].list, lower);
+}
+
+/* One is held back until all others have been used, however long the list is. */
+static void test_a_sparse_slab_waits_until_the_end(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, SPARSE = 29 };
+    struct heap *h = new_heap();
+    fill(h, COUNT);
+    for (unsigned s = 0; s < COUNT; s++)
+        give(h, s, s == SPARSE ? 31 : 8 + s % 7);
+    for (unsigned s = 0, left = COUNT; left > 1; s++, left = listed_slabs(h, BIN)) {
+        assert_int_equal(slab_at(slab_number(SPARSE))->free_count, 31);
+        assert_true(s < COUNT);
+        refill(h, slab_at(h->bins[BIN].list)->free_count);
+    }
+    assert_int_equal(h->bins[BIN].list, slab_number(SPARSE));
+}
+
+static void test_a_thief_finds_the_one_heap_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 30 };
+    struct heap *full[MANY];
+    struct heap *thief = new_heap();
+    for (unsigned i = 0; i < MANY; i++) {
+        full[i] = new_heap();
+        assert_int_equal(take_slabs(full[i], BIN, blocks + i * SLAB_BLOCKS, 1), SLAB_BLOCKS);
+        set_parked(full[i], true);
+    }
+    /* 29 have nothing for a thief, one has. */
+    store_relaxed(&full[17]->state, HEAP_ATTACHED);
+    give(full[17], 17, 30);
+    lock_acquire(&full[17]->lock);
+    store_relaxed(&full[17]->state, HEAP_PARKED);
+    heap_age(full[17], true); /* whoever ages a parked heap makes it known */
+    lock_release(&full[17]->lock);
+    for (unsigned i = 0; i < 30; i++)
+        assert_int_equal(refill(thief, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 1);
+    assert_int_equal(thief->slabs_attached, 0);
+    assert_int_equal(thief->bins[BIN].list, SLAB_NONE);
+    assert_int_equal(refill(thief, 1), 1);
+    assert_int_equal(thief->slabs_attached, 1); /* nothing is left to be stolen */
+    for (unsigned i = 0; i < MANY; i++)
+        set_parked(full[i], false);
+}
+
+static void test_the_fullest_is_stolen(void **state)
+{
+    (void)state;
+    struct heap *x = new_heap();
+    struct heap *thief = new_heap();
+    fill(x, 3);
+    give(x, 1, 9);
+    give(x, 2, 20);
+    give(x, 0, 12);
+    set_parked(x, true);
+    assert_int_equal(refill(thief, 9), 9);
+    assert_int_equal(slab_at(slab_number(1))->state, SLAB_FULL);
+    assert_int_equal(remote_at(slab_number(1))->owner, thief->id);
+    assert_int_equal(refill(thief, 12), 12);
+    assert_int_equal(refill(thief, 20), 20);
+    assert_int_equal(thief->slabs_stolen, 3);
+    set_parked(x, false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_fullest_slab_is_next),
+        cmocka_unit_test(test_of_equals_the_lowest),
+        cmocka_unit_test(test_a_sparse_slab_waits_until_the_end),
+        cmocka_unit_test(test_a_thief_finds_the_one_heap_of_many),
+        cmocka_unit_test(test_the_fullest_is_stolen),
+    };
+    return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
+}
