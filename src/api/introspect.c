@@ -175,7 +175,8 @@ static size_t purge_beyond(size_t keep_bytes)
     tcache_trim_self();
     const struct tcache *self = tcache_self();
     heap_reclaim_others(self == NULL ? NULL : &self->heap);
-    return arena_purge_beyond(keep_bytes);
+    size_t page_bytes = keep_bytes == 0 ? heap_purge_pages_everywhere() : 0;
+    return arena_purge_beyond(keep_bytes) + page_bytes;
 }
 
 size_t api_purge(void)

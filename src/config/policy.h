@@ -13,6 +13,9 @@
 /* retained_superslabs: every empty SuperSlab may wait for its decay. */
 #define RETAIN_ALL_SUPERSLABS UINT32_MAX
 
+/* page_decay_ms: only malloc_trim and the like give back pages of slabs in use. */
+#define PAGE_DECAY_NEVER UINT32_MAX
+
 struct policy {
     /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
     uint64_t thread_cache_bytes;
@@ -24,6 +27,8 @@ struct policy {
     uint64_t decay_rate_bytes;
     /* Free pages that may wait for their decay at all, in bytes; 0: as many as the arena sees fit. Read by the arena. */
     uint64_t retained_bytes;
+    /* Age in ms at which free pages of slabs in use go back; PAGE_DECAY_NEVER: they stay. Read by slab. */
+    uint32_t page_decay_ms;
     /* Empty SuperSlabs that may wait for decay_ms; those beyond go back at the next tick. Never 0: one may stay,
      * against flapping. Read by arena. */
     uint32_t retained_superslabs;

@@ -2,10 +2,12 @@
 
 #include "arena/meta.h"
 #include "base/check.h"
+#include "os/os.h"
 #include "slab/heap_internal.h"
+#include "slab/pages.h"
 
-/* Slabs that the first of a list is compared with when the next one is chosen: one, for each slab that is used up, so that the
- * sparsest met so far waits behind all others; more, where another heap's lock has been paid for. */
+/* Slabs that the first of a list is compared with when the next one is chosen: one, for each slab that is used up, so that
+ * the sparsest met so far waits behind all others; more, where a page fault or another heap's lock is paid for. */
 enum { LOOKS_USUALLY = 1, LOOKS_RARELY = 8 };
 
 void heap_list_push(struct heap *h, uint32_t slab)
@@ -23,6 +25,8 @@ void heap_list_push(struct heap *h, uint32_t slab)
 void heap_list_remove(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
+    if (h->purge_next == slab)
+        h->purge_next = s->next;
     if (s->prev != SLAB_NONE)
         slab_at(s->prev)->next = s->next;
     else
@@ -73,6 +77,8 @@ static bool slab_retire(struct heap *h, uint32_t slab)
     h->bins[s->bin].slab_count--;
     h->empty_count--;
     h->slabs_retired++;
+    if (UNLIKELY(s->purged != 0))
+        h->purged_pages -= count_bits(s->purged);
     s->state = SLAB_UNUSED;
     heap_set_map(slab, s->run_slabs, 0);
     if (s->run_slabs == 1 && h->spare_count < HEAP_SPARE_MAX)
@@ -161,11 +167,11 @@ static uint32_t new_slab(struct heap *h, unsigned bin)
     return slab;
 }
 
-/* Which slab of a list should serve next: the one with the fewest free blocks, and of equals the lowest, so that sparse slabs
- * and the top of the heap drain. Less is better. */
+/* Which slab of a list should serve next: the one with the fewest free blocks on resident pages, but not with none, and of
+ * equals the lowest, so that sparse slabs and the top of the heap drain. Less is better. */
 FAST uint64_t rank(uint32_t slab, const struct slab *s)
 {
-    return (uint64_t)(s->free_count - 1) << 32 | slab;
+    return (uint64_t)(s->free_count - s->cold_count - 1) << 32 | slab;
 }
 
 FAST void choose(struct heap *h, unsigned bin, unsigned looks)
@@ -196,13 +202,38 @@ void heap_choose_slab(struct heap *h, unsigned bin)
     choose(h, bin, LOOKS_RARELY);
 }
 
-/* The slab at the front has given its last free block. */
+/* The bin's list is empty, or only cold blocks stand in front. SLAB_NONE: memory is out. */
+static uint32_t find_slab(struct heap *h, unsigned bin)
+{
+    heap_choose_slab(h, bin);
+    uint32_t slab = h->bins[bin].list;
+    if (load_relaxed(&h->remote_stack) != SLAB_NONE && (slab == SLAB_NONE || slab_is_cold(slab_at(slab)))) {
+        heap_drain(h);
+        heap_choose_slab(h, bin);
+        slab = h->bins[bin].list;
+    }
+    return slab != SLAB_NONE ? slab : new_slab(h, bin);
+}
+
+static NOINLINE unsigned take_resident(struct heap *h, uint32_t slab, void **last, unsigned want)
+{
+    unsigned woken;
+    unsigned taken = slab_take_resident(slab, last, want, &woken);
+    h->purged_pages -= woken;
+    h->pages_woken += woken;
+    return taken;
+}
+
+/* The slab at the front has given its last resident block. */
 static void pass_on(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
-    heap_list_remove(h, slab);
-    s->state = SLAB_FULL;
-    choose(h, s->bin, LOOKS_USUALLY);
+    unsigned bin = s->bin;
+    if (s->free_count == 0) {
+        heap_list_remove(h, slab);
+        s->state = SLAB_FULL;
+    }
+    choose(h, bin, LOOKS_USUALLY);
 }
 
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
@@ -212,23 +243,20 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
     lock_acquire(&h->lock);
     while (taken < want) {
         uint32_t slab = b->list;
-        if (slab == SLAB_NONE) {
-            if (taken != 0)
-                break;
-            if (load_relaxed(&h->remote_stack) != SLAB_NONE) {
-                heap_drain(h);
-                if (b->list != SLAB_NONE)
-                    continue;
-            }
-            slab = new_slab(h, bin);
-            if (slab == SLAB_NONE)
+        if (slab == SLAB_NONE || UNLIKELY(slab_is_cold(slab_at(slab)))) {
+            /* What is at hand will do; a page fault or a new slab only for an empty hand. */
+            if (taken != 0 || (slab = find_slab(h, bin)) == SLAB_NONE)
                 break;
         }
         struct slab *s = slab_at(slab);
         if (s->free_count == s->block_count)
             h->empty_count--;
-        taken += slab_take(slab, last - taken, want - taken);
-        if (s->free_count == 0)
+        s->seen = 0;
+        if (LIKELY(s->purged == 0))
+            taken += slab_take(slab, last - taken, want - taken);
+        else
+            taken += take_resident(h, slab, last - taken, want - taken);
+        if (slab_is_cold(s))
             pass_on(h, slab);
     }
     b->outstanding += taken;
@@ -313,7 +341,7 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
     lock_release(&h->lock);
 }
 
-void heap_age(struct heap *h, bool all)
+bool heap_age(struct heap *h, bool all)
 {
     if (load_relaxed(&h->remote_stack) != SLAB_NONE)
         heap_drain(h);
@@ -336,4 +364,5 @@ void heap_age(struct heap *h, bool all)
     h->spare_low = h->spare_count;
     if (load_relaxed(&h->state) == HEAP_PARKED)
         heap_offer(h);
+    return heap_purge_pages(h, os_clock_ms());
 }

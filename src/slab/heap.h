@@ -43,6 +43,13 @@ struct heap {
     struct heap *next_parked; /* lifecycle's list */
     uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
+    /* slab/pages.h. A pass visits the bins from the last to the first */
+    uint32_t purge_bins; /* bins left in this pass, the one it is at included; 0: between passes */
+    uint32_t purge_next; /* the slab it goes on with; SLAB_NONE: the bin's end */
+    bool purge_again;    /* the next pass may find something to give back */
+    uint64_t purge_end_ms;
+    uint64_t purged_pages; /* in attached slabs, now */
+    uint64_t pages_purged, pages_woken; /* over the life of the heap */
     struct heap_bin bins[BIN_COUNT];
     CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
 };
@@ -69,12 +76,16 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
 
 /* Collects remote frees. The lock is held. */
 void heap_drain(struct heap *h);
-/* Gives slabs that had no use since the last call back to the arena; everything that is empty if `all`. Lock held. */
-void heap_age(struct heap *h, bool all);
+/* Gives slabs that had no use since the last call back to the arena; everything that is empty if `all`. Then a step of
+ * heap_purge_pages. True: pages are still on their way out, to be looked after by further calls. Lock held. */
+bool heap_age(struct heap *h, bool all);
 /* Tells thieves which bins the heap has free blocks in. It is parked, or just being parked; lock held. */
 void heap_offer(const struct heap *h);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
+
+/* heap_purge_pages_now for every heap, waiting for its lock. Returns bytes. No lock is held. */
+size_t heap_purge_pages_everywhere(void);
 
 /* A step of ageing for heaps that no thread of their own ages, one heap per call: the stray heap, the parked ones, and
  * those of threads that have news from others and do not come by. */

@@ -1,6 +1,7 @@
 #include "slab/slab.h"
 
 #include "base/check.h"
+#include "slab/pages.h"
 
 /* The bits of the last word that stand for no block. */
 static uint64_t padding(const struct bin_info *info)
@@ -18,6 +19,9 @@ void slab_init(uint32_t index, unsigned bin)
     s->free_count = info->block_count;
     s->bin = (uint8_t)bin;
     s->first_word = 0;
+    s->purged = 0;
+    s->cold_count = 0;
+    s->seen = 0;
     s->run_slabs = 1u << info->run_slabs_log2;
     s->words = info->word_count <= SLAB_INLINE_WORDS
                    ? s->inline_words
@@ -69,18 +73,11 @@ SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *
     check_fail("double free", (char *)window_slab_address(index) + number * info->block_bytes);
 }
 
-/* The bits of `count` blocks from the one numbered `first` on, as far as they lie in that one's word. */
-static uint64_t range_mask(uint32_t first, uint32_t count)
-{
-    uint64_t ones = count >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << count) - 1;
-    return ones << (first % 64);
-}
-
 static void check_all_out(uint32_t index, uint32_t first, uint32_t count)
 {
     const struct slab *s = slab_at(index);
     for (uint32_t end = first + count; first < end; first = (first / 64 + 1) * 64) {
-        uint64_t wrong = s->words[first / 64] & range_mask(first, end - first);
+        uint64_t wrong = s->words[first / 64] & slab_range_mask(first, end - first);
         if (UNLIKELY(wrong != 0))
             slab_fail_double_free(index, bin_info(s->bin), first / 64, wrong);
     }
@@ -105,7 +102,7 @@ unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *
     uint32_t lowest = down ? number + 1 - found : number;
     check_all_out(index, lowest, found); /* before anything changes: the report is to find the fault still there */
     for (uint32_t at = lowest, end = lowest + found; at < end; at = (at / 64 + 1) * 64)
-        s->words[at / 64] |= range_mask(at, end - at);
+        s->words[at / 64] |= slab_range_mask(at, end - at);
     if (lowest / 64 < s->first_word)
         s->first_word = (uint16_t)(lowest / 64);
     s->free_count += found;
@@ -145,5 +142,5 @@ bool slab_is_valid(uint32_t index)
         if (w < s->first_word && word != 0)
             return false;
     }
-    return s->free_count == ones;
+    return s->free_count == ones && slab_pages_are_valid(s);
 }

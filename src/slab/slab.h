@@ -12,10 +12,20 @@
 #define HAKMEM_SLAB_SLAB_H
 
 #include "arena/arena.h"
+#include "arena/superslab.h"
 #include "base/check.h"
 #include "slab/sizeclass.h"
 
 #define SLAB_INLINE_WORDS 8u
+#define SLAB_WORDS_MAX (SLAB_BYTES / 16 / 64)
+
+/* All records that a slab has, whether they are ever touched or not: map word, slab and remote record, both bitmaps, and
+ * its share of the SuperSlab's record. */
+#define SLAB_METADATA_BYTES                                                                \
+    (sizeof(uint32_t) + SLAB_RECORD_BYTES + REMOTE_RECORD_BYTES + 2 * (size_t)BITMAP_BYTES + \
+     sizeof(struct superslab) / SUPERSLAB_SLABS)
+_Static_assert(SLAB_METADATA_BYTES * 50 <= SLAB_BYTES, "metadata: at most 1/50 of the slabs it describes");
+_Static_assert((SLAB_METADATA_BYTES - 2 * BITMAP_BYTES) * 300 <= SLAB_BYTES, "1/300 where the bitmaps fit the records");
 
 enum slab_state {
     SLAB_UNUSED, /* the arena's, or in transit */
@@ -35,7 +45,12 @@ struct slab {
     uint16_t first_word; /* no free bit in the words below */
     uint32_t run_slabs;  /* slabs in this run */
     uint64_t *words; /* the free words: inline_words, or the slab's piece of window.free_bitmaps */
-    uint64_t reserved[4];
+    /* slab/pages.h */
+    uint64_t purged;     /* pages of the run, the lowest first, that were given back. A hint: never a promise of zeroes */
+    uint32_t cold_count; /* free blocks that lie on them, at least in part */
+    uint32_t seen;       /* what the last purge pass saw; 0: blocks were taken since */
+    uint32_t page_shift; /* log2 of the page size that `purged` counts in */
+    uint32_t reserved[3];
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
@@ -60,7 +75,7 @@ FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
 /* Fresh state: every block is free. */
 void slab_init(uint32_t index, unsigned bin);
 /* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
- * so that a LIFO reader meets the lowest first. Returns how many. */
+ * so that a LIFO reader meets the lowest first. Returns how many. No page of the slab is purged (slab/pages.h). */
 unsigned slab_take(uint32_t index, void **last, unsigned want);
 /* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
  * slab is attached. */
@@ -80,6 +95,13 @@ FAST uint32_t slab_block_number(const struct bin_info *info, const void *block)
     return number;
 }
 bool slab_is_valid(uint32_t index);
+
+/* The bits of `count` blocks from the one numbered `first` on, as far as they lie in that one's word. */
+FAST uint64_t slab_range_mask(uint32_t first, uint32_t count)
+{
+    uint64_t ones = count >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << count) - 1;
+    return ones << (first % 64);
+}
 
 /* Marks blocks of one slab free, which follow one another in memory, up or down: as many of the first `count` addresses
  * as do so inside the slab that holds the first, at least that one. Aborts on a double free or an address that is no

@@ -3,6 +3,7 @@
 #include "arena/meta.h"
 #include "base/check.h"
 #include "slab/heap_internal.h"
+#include "slab/pages.h"
 
 enum {
     TABLE_CHUNK = 1024,
@@ -87,6 +88,8 @@ static uint32_t steal_from(struct heap *h, struct heap *x, unsigned bin)
     if (out == 0)
         h->empty_count++;
     h->slabs_stolen++;
+    x->purged_pages -= count_bits(s->purged);
+    h->purged_pages += count_bits(s->purged);
     store_relaxed(&r->owner, h->id);
     heap_set_map(slab, s->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     heap_list_push(h, slab);
@@ -181,6 +184,21 @@ void heap_reclaim_others(const struct heap *self)
             heap_age(x, true);
         lock_release(&x->lock);
     }
+}
+
+size_t heap_purge_pages_everywhere(void)
+{
+    size_t bytes = 0;
+    for (uint32_t id = 1, count = heap_count(); id <= count; id++) {
+        struct heap *x = heap_by_id(id);
+        /* Nobody gives a retired heap's lock back. */
+        if (x == NULL || load_relaxed(&x->state) == HEAP_RETIRED)
+            continue;
+        lock_acquire(&x->lock);
+        bytes += heap_purge_pages_now(x);
+        lock_release(&x->lock);
+    }
+    return bytes;
 }
 
 void heap_age_next(void)

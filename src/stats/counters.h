@@ -35,13 +35,15 @@ struct snapshot {
     uint64_t cached_bytes;   /* free blocks in magazines */
     uint64_t transit_bytes;  /* freed blocks that wait in their thread's outbox for delivery */
     uint64_t slab_free_bytes;   /* free blocks in slabs attached to a bin */
+    uint64_t slab_purged_bytes; /* of that, no pages behind it */
     uint64_t free_dirty_bytes;  /* free slabs, pages still held: what malloc_trim would give back at once */
     uint64_t free_clean_bytes;  /* free slabs, no pages behind them */
-    uint64_t purged_bytes;      /* over the life: given back to the system */
+    uint64_t purged_bytes;      /* over the life: given back to the system, pages_purged among them */
     uint64_t superslabs_mapped, superslabs_released; /* over the life */
 
     uint64_t heaps, heaps_attached, heaps_parked; /* heaps: all; attached: to a living thread */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life */
+    uint64_t pages_purged, pages_woken; /* over the life: of slabs in use, given back; taken into use again */
     uint64_t delivered_blocks, delivery_count; /* over the life: remote frees handed over, and in how many steps */
     uint64_t large_alloc_count, large_free_count; /* over the life: large and huge blocks */
 

@@ -3,6 +3,7 @@
 #include "arena/superslab.h"
 #include "base/upcall.h"
 #include "large/large.h"
+#include "os/os.h"
 #include "stats/counters.h"
 #include "tcache/tcache.h"
 
@@ -36,6 +37,9 @@ static void add_bins(struct snapshot *out, struct sums *sums, const struct heap 
     out->slabs_attached += h->slabs_attached;
     out->slabs_retired += h->slabs_retired;
     out->slabs_stolen += h->slabs_stolen;
+    out->pages_purged += h->pages_purged;
+    out->pages_woken += h->pages_woken;
+    out->slab_purged_bytes += h->purged_pages * os_page_bytes();
 }
 
 /* The heap's lock is held, so the arrays stay; `top` moves under us and is read once. */
@@ -91,14 +95,12 @@ static void add_arena(struct snapshot *out)
     out->mapped_bytes = totals.mapped_bytes;
     out->free_dirty_bytes = totals.free_dirty_bytes;
     out->free_clean_bytes = totals.free_clean_bytes;
-    out->purged_bytes = totals.purged_bytes;
+    out->purged_bytes = totals.purged_bytes + out->pages_purged * os_page_bytes();
     out->superslabs_mapped = totals.superslabs_mapped;
     out->superslabs_released = totals.superslabs_released;
 
     const uint64_t slab_count = window.base == 0 ? 0 : load_acquire(&window.limit);
-    out->metadata_bytes = meta_mapped_bytes() +
-                          slab_count * (sizeof(uint32_t) + SLAB_RECORD_BYTES + REMOTE_RECORD_BYTES + 2 * BITMAP_BYTES) +
-                          slab_count / SUPERSLAB_SLABS * sizeof(struct superslab);
+    out->metadata_bytes = meta_mapped_bytes() + slab_count * SLAB_METADATA_BYTES;
 }
 
 static void add_large(struct snapshot *out)
@@ -129,5 +131,6 @@ void snapshot_read(struct snapshot *out)
     add_large(out);
     out->live_bytes = out->bin_bytes + out->large_bytes + out->huge_bytes;
     out->live_blocks += out->large_blocks + out->huge_blocks;
-    out->resident_bytes = at_least_zero((int64_t)(out->mapped_bytes - out->free_clean_bytes)) + out->huge_bytes;
+    out->resident_bytes =
+        at_least_zero((int64_t)(out->mapped_bytes - out->free_clean_bytes - out->slab_purged_bytes)) + out->huge_bytes;
 }

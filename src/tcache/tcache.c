@@ -7,6 +7,7 @@
 #include "config/policy.h"
 #include "large/large.h"
 #include "os/os.h"
+#include "slab/pages.h"
 #include "tcache/tcache_internal.h"
 
 struct tcache *tcache_self(void)
@@ -58,6 +59,11 @@ static void age(struct tcache *t, uint64_t now_ms)
     t->delivered_ms = now_ms;
     heap_note_node(&t->heap, node_refresh());
     outbox_deliver_all(&t->outbox);
+    if (load_relaxed(&policy_live.page_decay_ms) != PAGE_DECAY_NEVER) {
+        lock_acquire(&t->heap.lock);
+        heap_purge_pages(&t->heap, now_ms);
+        lock_release(&t->heap.lock);
+    }
     if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
         return;
     t->aged_ms = now_ms;

@@ -18,6 +18,7 @@ static void test_policy_follows_config(void **state)
     policy_start(&result.config);
     assert_int_equal(load_relaxed(&policy_live.thread_cache_bytes), 262144);
     assert_int_equal(load_relaxed(&policy_live.decay_ms), 100);
+    assert_int_equal(load_relaxed(&policy_live.page_decay_ms), 100);
     assert_int_equal(load_relaxed(&policy_live.retained_superslabs), 1);
     assert_int_equal(load_relaxed(&policy_live.prewarm_superslabs), 3);
     assert_int_equal(load_relaxed(&policy_live.thp), THP_NEVER);
@@ -29,6 +30,7 @@ static void test_policy_follows_config(void **state)
     assert_int_equal(load_relaxed(&policy_live.bin_cap[0]), config_get()->bin_cap[0]);
     RESOLVE(&result, "HAKMEM_SUPERSLAB_REUSE=1");
     policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.page_decay_ms), PAGE_DECAY_NEVER);
     assert_int_equal(load_relaxed(&policy_live.retained_superslabs), RETAIN_ALL_SUPERSLABS);
     policy_start(config_get());
 }

@@ -1,0 +1,87 @@
+/* Purge passes over a heap's slabs: which of them have been idle long enough. */
+#include "config/policy.h"
+#include "os/os.h"
+#include "slab/pages.h"
+
+enum {
+    STEP_SLABS = 256, /* looked at in one step of a pass ... */
+    STEP_PAGES = 512, /* ... and pages given back: 2 MiB, some tenth of a millisecond */
+    GAIN_SHARE = 8,   /* a slab is worth system calls for this part of its pages ... */
+    GAIN_MIN = 2,     /* ... and for so many */
+};
+
+#define SEEN_DONE 0x80000000u /* in slab.seen, beside the number: this state has been dealt with */
+
+static unsigned system_page_shift(void)
+{
+    return lowest_bit(os_page_bytes());
+}
+
+static unsigned purge(struct heap *h, uint32_t slab, unsigned page_shift, unsigned least)
+{
+    unsigned pages = slab_purge(slab, page_shift, least);
+    h->purged_pages += pages;
+    h->pages_purged += pages;
+    return pages;
+}
+
+/* Returns pages given back. */
+static unsigned visit(struct heap *h, uint32_t slab, unsigned page_shift)
+{
+    struct slab *s = slab_at(slab);
+    unsigned pages = slab_page_count(s, page_shift);
+    unsigned least = pages / GAIN_SHARE < GAIN_MIN ? GAIN_MIN : pages / GAIN_SHARE;
+    size_t free_bytes = (size_t)(s->free_count - s->cold_count) * bin_info(s->bin)->block_bytes;
+    if (s->seen == (s->free_count | SEEN_DONE) || pages <= 1 || free_bytes >> page_shift < least)
+        return 0;
+    if (s->seen != s->free_count) {
+        s->seen = s->free_count;
+        h->purge_again = true;
+        return 0;
+    }
+    s->seen |= SEEN_DONE;
+    return purge(h, slab, page_shift, least);
+}
+
+bool heap_purge_pages(struct heap *h, uint64_t now_ms)
+{
+    uint32_t delay_ms = load_relaxed(&policy_live.page_decay_ms);
+    unsigned page_shift = system_page_shift();
+    if (delay_ms == PAGE_DECAY_NEVER)
+        return false;
+    if (h->purge_bins == 0) {
+        /* Signed: the heap may have been visited by a thread whose clock reading is newer. */
+        if ((int64_t)(now_ms - h->purge_end_ms) < (int64_t)delay_ms)
+            return h->purge_again;
+        h->purge_bins = BIN_COUNT;
+        h->purge_next = h->bins[BIN_COUNT - 1].list;
+        h->purge_again = false;
+    }
+    unsigned slabs = 0, pages = 0;
+    while (h->purge_bins != 0) {
+        while (h->purge_next != SLAB_NONE) {
+            if (slabs++ >= STEP_SLABS || pages >= STEP_PAGES)
+                return true;
+            uint32_t slab = h->purge_next;
+            h->purge_next = slab_at(slab)->next;
+            pages += visit(h, slab, page_shift);
+        }
+        if (--h->purge_bins != 0)
+            h->purge_next = h->bins[h->purge_bins - 1].list;
+    }
+    h->purge_end_ms = now_ms;
+    return h->purge_again;
+}
+
+size_t heap_purge_pages_now(struct heap *h)
+{
+    unsigned page_shift = system_page_shift();
+    size_t pages = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        for (uint32_t slab = h->bins[bin].list; slab != SLAB_NONE; slab = slab_at(slab)->next) {
+            pages += purge(h, slab, page_shift, 1);
+            slab_at(slab)->seen = slab_at(slab)->free_count | SEEN_DONE;
+        }
+    }
+    return pages << page_shift;
+}
