@@ -1,5 +1,6 @@
 #include "slab/pages.h"
 
+#include "arena/hugepage.h"
 #include "os/os.h"
 
 enum { BLOCK_ALIGNMENT = 16 }; /* all block sizes are multiples of it */
@@ -68,7 +69,8 @@ unsigned slab_purge(uint32_t slab, unsigned page_shift, unsigned least)
     s->page_shift = page_shift;
     uint64_t pages = free_pages(s, page_shift);
     uint64_t before = s->purged;
-    if (count_bits(pages & ~before) < least)
+    unsigned gain = count_bits(pages & ~before);
+    if (gain < least || !arena_may_purge(slab / SUPERSLAB_SLABS, (size_t)gain << page_shift, least <= 1))
         return 0;
     while (pages != 0) {
         /* Pages that are gone already may stand between: one call for all of the range is cheaper than two. */

@@ -244,6 +244,23 @@ static void test_counts_follow_a_slab_that_goes(void **state)
     assert_true(slab_is_valid(slab));
 }
 
+/* A dense huge page is not split for a few of its pages. */
+static void test_under_a_huge_page(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uint32_t slab = full_slab(h, BIN_4096, blocks);
+    struct superslab *s = superslab_of_slab(slab);
+    put_back(h, BIN_4096, blocks, 4, 8);
+    store_relaxed(&s->pages, SUPERSLAB_HUGE);
+    assert_int_equal(slab_purge(slab, SHIFT, 2), 0);
+    assert_true(superslab_is_huge(s));
+    assert_int_equal(resident_pages(slab), 0xffff);
+    assert_int_equal(slab_purge(slab, SHIFT, 1), 8); /* all of them are to go */
+    assert_false(superslab_is_huge(s));
+    assert_int_equal(resident_pages(slab), 0xf00f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup(test_resident_blocks_are_taken_first, needs_small_pages),
         cmocka_unit_test_setup(test_a_block_wakes_all_its_pages, needs_small_pages),
         cmocka_unit_test_setup(test_locked_pages_stay, needs_small_pages),
+        cmocka_unit_test_setup(test_under_a_huge_page, needs_small_pages),
         cmocka_unit_test_setup(test_refill_prefers_resident_pages, needs_small_pages),
         cmocka_unit_test_setup(test_counts_follow_a_slab_that_goes, needs_small_pages),
     };
