@@ -261,10 +261,11 @@ bool arena_superslab_break(uint32_t superslab)
     return broken || !is_huge;
 }
 
-/* superslab.idle: the period of HUGEPAGE_PERIOD_MS in which it was written, then KiB. */
+/* superslab.idle: the decay period in which it was written, then KiB. Who asks does so once per period. */
 static uint32_t period_now(void)
 {
-    return (uint32_t)(os_clock_ms() / HUGEPAGE_PERIOD_MS) << IDLE_KIB_BITS;
+    uint32_t decay_ms = load_relaxed(&policy_live.decay_ms);
+    return (uint32_t)(os_clock_ms() / (decay_ms == 0 ? 1 : decay_ms)) << IDLE_KIB_BITS;
 }
 
 static uint32_t idle_kib(const struct superslab *s, uint32_t period)

@@ -25,7 +25,6 @@
 #define HUGEPAGE_BORN_AFTER 16u      /* SuperSlabs in the heap: the next one adds at most a sixteenth in vain */
 #define HUGEPAGE_IDLE_BYTES (SUPERSLAB_BYTES / 8) /* as much of a HUGE SuperSlab may lie idle before it is broken */
 #define HUGEPAGE_BROKEN_MS 180000u   /* how long BROKEN is left alone */
-#define HUGEPAGE_PERIOD_MS 180000u   /* idle pages of slabs in use add up for so long */
 
 /* ---- for whoever decides about SuperSlabs: thread-safe, no heap lock is needed, one may be held ---- */
 
@@ -51,9 +50,9 @@ void arena_superslab_range(uint32_t *first, uint32_t *end);
 /* ---- for who gives pages back ---- */
 
 /* Asked before pages of a slab in use are purged, `bytes` in all. False: leave them, too little of a huge page is idle.
- * True: the SuperSlab is not HUGE, or has just been broken: `all` is to go, or what was asked for lately has added up. Who
- * is refused may forget about those pages: they are less than HUGEPAGE_IDLE_BYTES. A heap lock may be held, LOCK_ARENA
- * not. */
+ * True: the SuperSlab is not HUGE, or has just been broken: `all` is to go, or what was asked for within a decay period has
+ * added up. Who is refused asks again once, a period later: by then somebody else's pages may have added up with these. A
+ * heap lock may be held, LOCK_ARENA not. */
 bool arena_may_purge(uint32_t superslab, size_t bytes, bool all);
 
 /* Which of the free slabs that the caller has claimed are to be purged now: those that hold pages, the whole of a HUGE

@@ -70,8 +70,10 @@ unsigned slab_purge(uint32_t slab, unsigned page_shift, unsigned least)
     uint64_t pages = free_pages(s, page_shift);
     uint64_t before = s->purged;
     unsigned gain = count_bits(pages & ~before);
-    if (gain < least || !arena_may_purge(slab / SUPERSLAB_SLABS, (size_t)gain << page_shift, least <= 1))
+    if (gain < least)
         return 0;
+    if (!arena_may_purge(slab / SUPERSLAB_SLABS, (size_t)gain << page_shift, least <= 1))
+        return SLAB_PURGE_REFUSED;
     while (pages != 0) {
         /* Pages that are gone already may stand between: one call for all of the range is cheaper than two. */
         unsigned first = lowest_bit(pages);

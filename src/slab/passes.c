@@ -10,7 +10,10 @@ enum {
     GAIN_MIN = 2,     /* ... and for so many */
 };
 
-#define SEEN_DONE 0x80000000u /* in slab.seen, beside the number: this state has been dealt with */
+/* In slab.seen, beside the number: this state has been dealt with; or its pages lie under a huge page that was not to be
+ * broken for them, and are asked for once more, when other slabs' may have added to them. */
+#define SEEN_DONE 0x80000000u
+#define SEEN_REFUSED 0x40000000u
 
 static unsigned system_page_shift(void)
 {
@@ -20,6 +23,8 @@ static unsigned system_page_shift(void)
 static unsigned purge(struct heap *h, uint32_t slab, unsigned page_shift, unsigned least)
 {
     unsigned pages = slab_purge(slab, page_shift, least);
+    if (pages == SLAB_PURGE_REFUSED)
+        return pages;
     h->purged_pages += pages;
     h->pages_purged += pages;
     return pages;
@@ -34,13 +39,20 @@ static unsigned visit(struct heap *h, uint32_t slab, unsigned page_shift)
     size_t free_bytes = (size_t)(s->free_count - s->cold_count) * bin_info(s->bin)->block_bytes;
     if (s->seen == (s->free_count | SEEN_DONE) || pages <= 1 || free_bytes >> page_shift < least)
         return 0;
-    if (s->seen != s->free_count) {
+    bool was_refused = s->seen == (s->free_count | SEEN_REFUSED);
+    if (s->seen != s->free_count && !was_refused) {
         s->seen = s->free_count;
         h->purge_again = true;
         return 0;
     }
-    s->seen |= SEEN_DONE;
-    return purge(h, slab, page_shift, least);
+    unsigned purged = purge(h, slab, page_shift, least);
+    if (purged != SLAB_PURGE_REFUSED || was_refused) {
+        s->seen = s->free_count | SEEN_DONE;
+    } else {
+        s->seen = s->free_count | SEEN_REFUSED;
+        h->purge_again = true;
+    }
+    return purged == SLAB_PURGE_REFUSED ? 0 : purged;
 }
 
 bool heap_purge_pages(struct heap *h, uint64_t now_ms)
@@ -79,7 +91,8 @@ size_t heap_purge_pages_now(struct heap *h)
     size_t pages = 0;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
         for (uint32_t slab = h->bins[bin].list; slab != SLAB_NONE; slab = slab_at(slab)->next) {
-            pages += purge(h, slab, page_shift, 1);
+            unsigned purged = purge(h, slab, page_shift, 1);
+            pages += purged == SLAB_PURGE_REFUSED ? 0 : purged;
             slab_at(slab)->seen = slab_at(slab)->free_count | SEEN_DONE;
         }
     }

@@ -253,7 +253,7 @@ static void test_under_a_huge_page(void **state)
     struct superslab *s = superslab_of_slab(slab);
     put_back(h, BIN_4096, blocks, 4, 8);
     store_relaxed(&s->pages, SUPERSLAB_HUGE);
-    assert_int_equal(slab_purge(slab, SHIFT, 2), 0);
+    assert_int_equal(slab_purge(slab, SHIFT, 2), SLAB_PURGE_REFUSED);
     assert_true(superslab_is_huge(s));
     assert_int_equal(resident_pages(slab), 0xffff);
     assert_int_equal(slab_purge(slab, SHIFT, 1), 8); /* all of them are to go */

@@ -230,6 +230,27 @@ static void test_everywhere_means_every_heap(void **state)
     assert_int_equal(b->purged_pages, 4);
 }
 
+/* Pages under a huge page that stays dense are asked for twice, then left alone until the slab changes. */
+static void test_refused_pages_ask_once_more(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uint32_t slab = full_slab(h, BIN_4096, blocks);
+    put_back(h, BIN_4096, blocks, 4, 8);
+    store_relaxed(&superslab_of_slab(slab)->pages, SUPERSLAB_HUGE);
+    assert_true(decay(h));  /* seen */
+    assert_true(decay(h));  /* refused */
+    assert_false(decay(h)); /* for good */
+    assert_int_equal(h->pages_purged, 0);
+    put_back(h, BIN_4096, blocks, 12, 1);
+    assert_true(decay(h));
+    assert_true(decay(h));
+    store_relaxed(&superslab_of_slab(slab)->pages, SUPERSLAB_BROKEN); /* by others' pages */
+    assert_false(decay(h));
+    assert_int_equal(h->pages_purged, 9);
+    assert_int_equal(resident_pages(slab), 0xe00f);
+}
+
 #define DECAYING(test) cmocka_unit_test_setup_teardown(test, decaying, as_configured)
 
 int main(void)
@@ -243,6 +264,7 @@ int main(void)
         DECAYING(test_policy_says_never),
         DECAYING(test_ageing_purges),
         DECAYING(test_random_operations_keep_contents),
+        DECAYING(test_refused_pages_ask_once_more),
         DECAYING(test_everywhere_means_every_heap),
     };
     return cmocka_run_group_tests_name("passes", tests, NULL, NULL);
