@@ -20,8 +20,8 @@
 #define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 #define HELD_BYTES ((size_t)64 << 20)
 #define KEEP_ONE_IN 32
-#define WAIT_MS 1500 /* several times HAKMEM_DECAY_MS below, and longer than the default rate needs for it all */
-#define SLACK_KIB 1024
+#define WAIT_MS 1500 /* several times HAKMEM_DECAY_MS below, and longer than the usual rate needs for it all */
+#define SLACK_KIB 3072 /* one huge page may stay, against flapping */
 #define MAPPINGS_MAX 200
 
 static void die(const char *what)
@@ -62,13 +62,12 @@ static int hold(size_t block_bytes)
     for (size_t i = 0; i < count; i++)
         if (i % KEEP_ONE_IN != 0)
             free(blocks[i]);
-    /* Memory comes back at slow paths: some small traffic, which ends in none. */
+    /* Memory comes back at slow paths, and a large block always takes one. */
     for (unsigned ms = 0; ms < WAIT_MS; ms += 5) {
-        char *volatile some[200];
-        for (size_t i = 0; i < 200; i++)
-            some[i] = malloc(20000);
-        for (size_t i = 0; i < 200; i++)
-            free(some[i]);
+        for (unsigned i = 0; i < 200; i++) {
+            char *volatile some = malloc(100000);
+            free(some);
+        }
         nanosleep(&(const struct timespec){.tv_nsec = 5000000}, NULL);
     }
     for (size_t i = 0; i < count; i += KEEP_ONE_IN)
@@ -147,6 +146,7 @@ static struct held run(const char *self, const char *lib, const char *thp, size_
     if (child == 0) {
         dup2(ends[1], STDOUT_FILENO);
         setenv("LD_PRELOAD", lib, 1);
+        setenv("HAKMEM_PROFILE", "balanced", 1); /* gives single pages back, too */
         setenv("HAKMEM_DECAY_MS", "100", 1);
         setenv("HAKMEM_THP", thp, 1);
         execl(self, self, "--hold", command, (char *)NULL);
