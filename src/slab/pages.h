@@ -29,10 +29,10 @@ FAST unsigned slab_page_count(const struct slab *s, unsigned page_shift)
     return (unsigned)(s->run_slabs * SLAB_BYTES >> page_shift);
 }
 
-/* Gives back the pages that hold free blocks only, if they are `least` or more, unless they lie under a huge page that is
- * dense but for them (REFUSED; with `least` 1, not even then); page_shift: log2 of the system's page
- * size. What cannot be given back (locked pages) counts as kept. Returns how many went. */
 #define SLAB_PURGE_REFUSED UINT32_MAX
+/* Gives back the pages that hold free blocks only, if they are `least` or more; page_shift: log2 of the system's page size.
+ * What cannot be given back (locked pages) counts as kept. Returns how many went; REFUSED: they lie under a huge page that
+ * is dense but for them; with `least` 1 it is broken all the same, unless the user said `always`. */
 unsigned slab_purge(uint32_t slab, unsigned page_shift, unsigned least);
 /* As slab_take, of a slab with purged pages: blocks on resident pages only, so maybe less than there are free ones. If all
  * are cold, the pages under the lowest become resident again first; *woken: how many. */
