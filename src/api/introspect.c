@@ -6,9 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arena/arena.h"
 #include "base/bits.h"
-#include "base/upcall.h"
 #include "stats/counters.h"
 #include "tcache/tcache.h"
 
@@ -169,24 +167,15 @@ int api_mallopt(int parameter, int value)
     }
 }
 
-static size_t purge_beyond(size_t keep_bytes)
-{
-    upcall_fork_recover();
-    tcache_trim_self();
-    const struct tcache *self = tcache_self();
-    heap_reclaim_others(self == NULL ? NULL : &self->heap);
-    size_t page_bytes = keep_bytes == 0 ? heap_purge_pages_everywhere() : 0;
-    return arena_purge_beyond(keep_bytes) + page_bytes;
-}
-
 size_t api_purge(void)
 {
-    return purge_beyond(0);
+    size_t bytes = tcache_reclaim(0);
+    return bytes + heap_purge_pages_everywhere();
 }
 
 int api_malloc_trim(size_t pad_bytes)
 {
-    return purge_beyond(pad_bytes) != 0;
+    return (pad_bytes == 0 ? api_purge() : tcache_reclaim(pad_bytes)) != 0;
 }
 
 void api_thread_idle(void)

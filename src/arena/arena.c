@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "arena/arena_internal.h"
+#include "arena/usage.h"
 #include "base/check.h"
 #include "os/os.h"
 
@@ -65,10 +66,21 @@ static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t node, ui
     if (!node_suits(s, node))
         return SLAB_NONE;
     int first = superslab_claim(s, pages == ANY ? UINT32_MAX : superslab_resident(s), slabs, alignment, zeroed);
+    if (UNLIKELY(first == CLAIM_REFUSED))
+        arena_note_vacant(superslab);
     if (first < 0)
         return SLAB_NONE;
     node_note_claimed(s, node);
     return superslab * SUPERSLAB_SLABS + (uint32_t)first;
+}
+
+static bool claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed)
+{
+    if (LIKELY(superslab_claim_exact(&superslab_table[superslab], slabs, zeroed)))
+        return true;
+    if (load_relaxed(&superslab_table[superslab].free_mask) != 0) /* if it was refused */
+        arena_note_vacant(superslab);
+    return false;
 }
 
 /* The vacant bit said yes and the mask said no. */
@@ -100,18 +112,27 @@ static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, 
             }
             if (load_relaxed(&superslab_table[superslab].free_mask) == 0)
                 clear_vacant(superslab);
+            /* Refused here is refused elsewhere; what free slabs with pages could add to it comes back by a purge. */
+            if (pages == ANY && UNLIKELY(!usage_has_room(slabs * SLAB_BYTES)))
+                return SLAB_NONE;
         }
     }
     return SLAB_NONE;
 }
 
 /* Under the lock. Maps the absent SuperSlabs [from, to) as one piece; their slabs in `claimed_last` (of the last one)
- * and all of the others become the caller's. On OCCUPIED the slot that is in the way is marked foreign. */
+ * and all of the others become the caller's. On OCCUPIED the slot that is in the way is marked foreign. NO_MEMORY may
+ * also be our own limit. */
 static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t claimed_last)
 {
     size_t bytes = (size_t)(to - from) << SUPERSLAB_SHIFT;
+    size_t claimed_bytes = bytes - (SUPERSLAB_SLABS - count_bits(claimed_last)) * SLAB_BYTES;
     uintptr_t address = window.base + ((uintptr_t)from << SUPERSLAB_SHIFT);
+    if (!usage_take(claimed_bytes))
+        return OS_MAP_NO_MEMORY;
     enum os_map_result result = os_map_at(address, bytes);
+    if (result != OS_MAP_OK)
+        usage_give(claimed_bytes);
     if (result == OS_MAP_OCCUPIED) {
         for (uint32_t i = from; i < to; i++, address += SUPERSLAB_BYTES) {
             enum os_map_result slot = os_map_at(address, SUPERSLAB_BYTES);
@@ -184,8 +205,8 @@ static void prewarm(uint32_t count)
             return;
         struct superslab *s = &superslab_table[superslab];
         os_populate(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
+        store_release(&s->prewarmed, 1); /* first: superslab_resident says so throughout */
         store_relaxed(&s->dirty_mask, 0);
-        store_relaxed(&s->prewarmed, 1);
         arena_release_in(superslab, UINT32_MAX);
     }
 }
@@ -261,9 +282,10 @@ static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t sl
     for (uint32_t i = 0; i < count;) {
         if (load_relaxed(&superslab_table[start + i].state) == SUPERSLAB_MAPPED) {
             bool clean;
-            if (!superslab_claim_exact(&superslab_table[start + i], wide_mask(slabs, i), &clean)) {
+            uint32_t mask = wide_mask(slabs, i);
+            if (!claim_exact(start + i, mask, &clean)) {
                 wide_release(start, i, slabs);
-                return OS_MAP_OCCUPIED;
+                return usage_has_room(count_bits(mask) * SLAB_BYTES) ? OS_MAP_OCCUPIED : OS_MAP_NO_MEMORY;
             }
             node_note_claimed(&superslab_table[start + i], node);
             *zeroed &= clean;
@@ -390,7 +412,7 @@ bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
         bool ok = false;
         if (superslab < load_acquire(&arena.next) &&
             load_acquire(&superslab_table[superslab].state) == SUPERSLAB_MAPPED) {
-            ok = superslab_claim_exact(&superslab_table[superslab], mask, &clean);
+            ok = claim_exact(superslab, mask, &clean);
         } else if (first == 0) {
             lock_acquire(&arena.lock);
             if (superslab < window.superslab_max && superslab <= arena.next && window_grow(superslab) &&

@@ -1,5 +1,6 @@
 #include "arena/meta.h"
 
+#include "arena/usage.h"
 #include "base/bits.h"
 #include "os/os.h"
 
@@ -29,11 +30,16 @@ size_t meta_mapped_bytes(void)
 
 static void *map_noted(size_t bytes)
 {
-    void *p = os_map(align_up(bytes, os_page_bytes()), os_page_bytes());
-    if (p != NULL) {
-        os_no_huge_pages(p, align_up(bytes, os_page_bytes()));
-        store_relaxed(&meta.mapped_bytes, meta.mapped_bytes + align_up(bytes, os_page_bytes()));
+    size_t mapped = align_up(bytes, os_page_bytes());
+    if (!usage_take_records(mapped))
+        return NULL;
+    void *p = os_map(mapped, os_page_bytes());
+    if (p == NULL) {
+        usage_give_records(mapped);
+        return NULL;
     }
+    os_no_huge_pages(p, mapped);
+    store_relaxed(&meta.mapped_bytes, meta.mapped_bytes + mapped);
     return p;
 }
 

@@ -75,7 +75,7 @@ size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs)
         unsigned count = lowest_bit(~((uint64_t)slabs >> first));
         uint32_t run = mask32(count) << first;
         if (os_purge(window_slab_address(superslab * SUPERSLAB_SLABS + first), count * SLAB_BYTES)) {
-            fetch_and_relaxed(&s->dirty_mask, ~run);
+            superslab_note_clean(s, run);
             bytes += count * SLAB_BYTES;
         }
         slabs &= ~run;
@@ -107,7 +107,7 @@ static bool release_superslab(uint32_t superslab)
     if (load_relaxed(&s->state) == SUPERSLAB_MAPPED && superslab_claim_empty(s)) {
         uint32_t dirty = superslab_resident(s);
         if (os_unmap(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES)) {
-            store_relaxed(&s->dirty_mask, 0);
+            superslab_note_clean(s, UINT32_MAX);
             hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
             fetch_sub_relaxed(&superslab_counts.claimed, SUPERSLAB_SLABS);
@@ -261,7 +261,7 @@ void arena_purge_if_sparse(uint32_t slab, uint32_t slabs)
     if (!os_purge((char *)window_slab_address(slab) + page, slabs * SLAB_BYTES - page))
         return;
     for (uint32_t at = slab + 1, end = slab + slabs; at < end; at++)
-        fetch_and_relaxed(&superslab_of_slab(at)->dirty_mask, ~((uint32_t)1 << at % SUPERSLAB_SLABS));
+        superslab_note_clean(superslab_of_slab(at), (uint32_t)1 << at % SUPERSLAB_SLABS);
 }
 
 size_t arena_purge_all(void)

@@ -1,5 +1,6 @@
 #include "arena/superslab.h"
 
+#include "arena/usage.h"
 #include "base/check.h"
 
 struct superslab *superslab_table;
@@ -13,10 +14,16 @@ static void count_claimed(const struct superslab *s, uint32_t slabs)
         fetch_sub_relaxed(&superslab_counts.free_resident, count_bits(resident));
 }
 
-/* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. */
-static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
+/* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. False: their pages would
+ * exceed the memory limit, and they are free again. */
+static bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
 {
     count_claimed(s, slabs);
+    uint32_t fresh = slabs & ~superslab_resident(s);
+    if (fresh != 0 && UNLIKELY(!usage_take(count_bits(fresh) * SLAB_BYTES))) {
+        superslab_release(s, slabs);
+        return false;
+    }
     uint32_t dirty = load_relaxed(&s->dirty_mask);
     *clean = (dirty & slabs) == 0;
     if ((dirty & slabs) != slabs)
@@ -29,6 +36,7 @@ static void note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
         fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
         store_release(&s->prewarmed, 0);
     }
+    return true;
 }
 
 int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean)
@@ -40,13 +48,12 @@ int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigne
     for (;;) {
         uint32_t candidates = runs_of(free_mask & among, count) & starts;
         if (candidates == 0)
-            return -1;
+            return CLAIM_NONE;
         unsigned first = lowest_bit(candidates);
         uint32_t slabs = mask32(count) << first;
         /* acquire: what the releasing thread did to these slabs is behind us */
         if (cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs)) {
-            note_claimed(s, slabs, clean);
-            return (int)first;
+            return LIKELY(note_claimed(s, slabs, clean)) ? (int)first : CLAIM_REFUSED;
         }
     }
 }
@@ -58,8 +65,7 @@ bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean)
         if ((free_mask & slabs) != slabs)
             return false;
     } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs));
-    note_claimed(s, slabs, clean);
-    return true;
+    return note_claimed(s, slabs, clean);
 }
 
 uint32_t superslab_claim_free(struct superslab *s, uint32_t among)
@@ -82,6 +88,13 @@ bool superslab_claim_empty(struct superslab *s)
         return false;
     count_claimed(s, UINT32_MAX);
     return true;
+}
+
+void superslab_note_clean(struct superslab *s, uint32_t slabs)
+{
+    uint32_t gone = slabs & superslab_resident(s);
+    fetch_and_relaxed(&s->dirty_mask, ~slabs);
+    usage_give(count_bits(gone) * SLAB_BYTES);
 }
 
 uint32_t superslab_release(struct superslab *s, uint32_t slabs)

@@ -18,7 +18,8 @@ enum superslab_pages { SUPERSLAB_SMALL, SUPERSLAB_HUGE, SUPERSLAB_BROKEN };
 /* Valid when zero (absent, nothing free).
  *
  * Invariant (while nobody claims, releases or purges): superslab_counts.claimed is the number of zeros in the free masks
- * of mapped SuperSlabs, and .free_resident that of free slabs that hold pages. */
+ * of mapped SuperSlabs, and .free_resident that of free slabs that hold pages. Every bit of superslab_resident stands
+ * for SLAB_BYTES that usage_take has granted: it is set after that, and usage_give follows its end. */
 struct superslab {
     uint32_t free_mask;  /* atomic; 1 = nobody's. Claim: CAS acquire. Release: fetch_or release */
     uint32_t dirty_mask; /* atomic relaxed; 0 = reads as zero. Written by whoever has the slab claimed */
@@ -57,15 +58,25 @@ FAST uint32_t superslab_resident(const struct superslab *s)
     return load_acquire(&s->prewarmed) ? UINT32_MAX : load_relaxed(&s->dirty_mask);
 }
 
+/* What superslab_claim returns. */
+enum {
+    CLAIM_NONE = -1,
+    CLAIM_REFUSED = -2, /* there were some, but new pages would exceed the memory limit: they are free again */
+};
+
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest
- * first. Returns the first slab's number inside the SuperSlab, or -1. *clean: they all read as zero. Lock-free. */
+ * first. Returns the first slab's number inside the SuperSlab, CLAIM_NONE or CLAIM_REFUSED. *clean: they all read as
+ * zero. Lock-free. Where it was refused, somebody may have seen no free slab meanwhile: the caller says that there are
+ * some (arena_note_vacant). */
 int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean);
-/* Claims exactly these slabs, or none. */
+/* Claims exactly these slabs, or none. False: they were not free, or as CLAIM_REFUSED. */
 bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean);
 /* Claims what is free of `among`, for purging and unmapping: the slabs' dirty bits stay as they are. */
 uint32_t superslab_claim_free(struct superslab *s, uint32_t among);
 /* The same for all 32 slabs, or none. */
 bool superslab_claim_empty(struct superslab *s);
+/* The pages of these slabs, which the caller has claimed, have gone back to the system. */
+void superslab_note_clean(struct superslab *s, uint32_t slabs);
 /* Returns the slabs that were free before. */
 uint32_t superslab_release(struct superslab *s, uint32_t slabs);
 

@@ -1,6 +1,7 @@
 #include "arena/window.h"
 
 #include "arena/superslab.h"
+#include "arena/usage.h"
 #include "base/check.h"
 #include "os/os.h"
 
@@ -43,8 +44,12 @@ static bool grow_array(const struct growing_array *array, uint64_t from, uint64_
     struct page_range pages = array_pages(array, from, to);
     if (pages.bytes == 0)
         return true;
-    if (os_map_at(pages.start, pages.bytes) != OS_MAP_OK)
+    if (!usage_take_records(pages.bytes))
         return false;
+    if (os_map_at(pages.start, pages.bytes) != OS_MAP_OK) {
+        usage_give_records(pages.bytes);
+        return false;
+    }
     os_no_huge_pages((void *)pages.start, pages.bytes);
     return true;
 }
@@ -74,8 +79,8 @@ bool window_grow(uint32_t superslab)
             continue;
         while (i-- > 0) { /* give back what this step mapped, so that the next try finds it vacant */
             struct page_range pages = array_pages(&arrays[i], from, to);
-            if (pages.bytes != 0)
-                os_unmap((void *)pages.start, pages.bytes);
+            if (pages.bytes != 0 && os_unmap((void *)pages.start, pages.bytes))
+                usage_give_records(pages.bytes);
         }
         return false;
     }

@@ -22,6 +22,8 @@
 #define fetch_and_release(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELEASE)
 
 /* Compare-and-swap: *expected is refreshed on failure. Failure order is relaxed unless named. */
+#define cas_weak_relaxed(p, expected, v) \
+    __atomic_compare_exchange_n((p), (expected), (v), 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
 #define cas_weak_acquire(p, expected, v) \
     __atomic_compare_exchange_n((p), (expected), (v), 1, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
 #define cas_weak_release(p, expected, v) \

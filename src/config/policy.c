@@ -4,8 +4,16 @@
 
 struct policy policy_live;
 
+static uint64_t memory_limit(uint64_t bytes)
+{
+    if (bytes == 0)
+        return NO_MEMORY_LIMIT;
+    return bytes > MEMORY_LIMIT_MIN_BYTES ? bytes : MEMORY_LIMIT_MIN_BYTES;
+}
+
 void policy_start(const struct config *config)
 {
+    store_relaxed(&policy_live.memory_limit_bytes, memory_limit(config->memory_limit_bytes));
     store_relaxed(&policy_live.thread_cache_bytes, config->thread_cache_bytes);
     store_relaxed(&policy_live.decay_ms, config->decay_ms);
     store_relaxed(&policy_live.decay_floor_bytes, config->decay_floor_bytes);

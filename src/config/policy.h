@@ -15,8 +15,14 @@
 
 /* page_decay_ms: only malloc_trim and the like give back pages of slabs in use. */
 #define PAGE_DECAY_NEVER UINT32_MAX
+/* memory_limit_bytes: none. */
+#define NO_MEMORY_LIMIT UINT64_MAX
+/* A lower limit would not even let a program start: the records of the first SuperSlabs alone take 3 MiB. */
+#define MEMORY_LIMIT_MIN_BYTES ((uint64_t)8 << 20)
 
 struct policy {
+    /* Bytes the process may hold, as arena/usage.h counts them; beyond it allocation fails. Read by arena and large. */
+    uint64_t memory_limit_bytes;
     /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
     uint64_t thread_cache_bytes;
     /* Age in ms at which freed pages go back to the system. Read by the arena's decay. */

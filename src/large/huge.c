@@ -1,5 +1,6 @@
 #include "large/huge.h"
 
+#include "arena/usage.h"
 #include "base/bits.h"
 #include "base/lock.h"
 #include "config/policy.h"
@@ -82,10 +83,15 @@ static bool make_room(void)
     struct huge *old = table.slots;
     size_t page_slots = os_page_bytes() / sizeof(struct huge);
     size_t capacity = old_capacity == 0 ? page_slots : old_capacity * 2;
-    struct huge *slots = os_map(capacity * sizeof *slots, os_page_bytes());
-    if (slots == NULL)
+    size_t bytes = capacity * sizeof(struct huge);
+    if (!usage_take_records(bytes))
         return false;
-    os_no_huge_pages(slots, capacity * sizeof *slots);
+    struct huge *slots = os_map(bytes, os_page_bytes());
+    if (slots == NULL) {
+        usage_give_records(bytes);
+        return false;
+    }
+    os_no_huge_pages(slots, bytes);
     table.slots = slots;
     table.capacity = capacity;
     table.count = 0;
@@ -93,8 +99,8 @@ static bool make_room(void)
     for (size_t i = 0; i < old_capacity; i++)
         if (old[i].address != 0)
             insert(old[i]);
-    if (old != NULL)
-        os_unmap(old, old_capacity * sizeof *old);
+    if (old != NULL && os_unmap(old, old_capacity * sizeof *old))
+        usage_give_records(old_capacity * sizeof *old);
     return true;
 }
 
@@ -109,15 +115,26 @@ static void advise_block(void *block, size_t bytes)
         os_advise_huge(block, bytes);
 }
 
+/* Out of mappings the kernel may refuse to split one: the addresses are lost then, the memory is not. */
+static void unmap_counted(void *address, size_t bytes)
+{
+    if (os_unmap(address, bytes) || os_purge(address, bytes))
+        usage_give(bytes);
+}
+
 void *huge_alloc(size_t bytes, size_t alignment)
 {
     size_t page = os_page_bytes();
     if (bytes > (size_t)PTRDIFF_MAX - page)
         return NULL;
     struct huge entry = { .bytes = align_up(bytes == 0 ? 1 : bytes, page) };
-    void *block = os_map(entry.bytes, alignment > page ? alignment : page);
-    if (block == NULL)
+    if (!usage_take(entry.bytes))
         return NULL;
+    void *block = os_map(entry.bytes, alignment > page ? alignment : page);
+    if (block == NULL) {
+        usage_give(entry.bytes);
+        return NULL;
+    }
     advise_block(block, entry.bytes);
     entry.address = (uintptr_t)block;
     lock_acquire(&table.lock);
@@ -126,7 +143,7 @@ void *huge_alloc(size_t bytes, size_t alignment)
         insert(entry);
     lock_release(&table.lock);
     if (!ok) {
-        os_unmap(block, entry.bytes);
+        unmap_counted(block, entry.bytes);
         return NULL;
     }
     return block;
@@ -142,9 +159,7 @@ bool huge_free(void *block)
     lock_release(&table.lock);
     if (entry.address == 0)
         return false;
-    /* Out of mappings the kernel may refuse to split one: the addresses are lost then, the memory is not. */
-    if (!os_unmap(block, entry.bytes))
-        os_purge(block, entry.bytes);
+    unmap_counted(block, entry.bytes);
     return true;
 }
 
@@ -155,6 +170,19 @@ size_t huge_bytes(const void *block)
     size_t bytes = at < table.capacity ? table.slots[at].bytes : 0;
     lock_release(&table.lock);
     return bytes;
+}
+
+static void *remap_counted(void *address, size_t old_bytes, size_t new_bytes)
+{
+    size_t more = new_bytes > old_bytes ? new_bytes - old_bytes : 0;
+    if (!usage_take(more))
+        return NULL;
+    void *moved = os_remap(address, old_bytes, new_bytes);
+    if (moved == NULL)
+        usage_give(more);
+    else if (new_bytes < old_bytes)
+        usage_give(old_bytes - new_bytes);
+    return moved;
 }
 
 void *huge_resize(void *block, size_t bytes)
@@ -174,7 +202,7 @@ void *huge_resize(void *block, size_t bytes)
         return NULL;
     /* Out of the table while it moves: once moved, the old address may be mapped and entered by another thread. The
      * block is the caller's, so nobody looks for it meanwhile. */
-    void *moved = os_remap(block, entry.bytes, align_up(bytes, page));
+    void *moved = remap_counted(block, entry.bytes, align_up(bytes, page));
     if (moved != NULL)
         entry = (struct huge){ .address = (uintptr_t)moved, .bytes = align_up(bytes, page) };
     lock_acquire(&table.lock);

@@ -1,5 +1,6 @@
 #include "large/large.h"
 
+#include "arena/usage.h"
 #include "base/check.h"
 #include "large/huge.h"
 #include "os/os.h"
@@ -142,8 +143,12 @@ static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
     if (r->slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
         return NULL;
     size_t new_bytes = usable_for(bytes);
-    void *moved = out_of_window(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes);
+    size_t more = new_bytes - r->slabs * SLAB_BYTES; /* it did not fit into the run */
+    bool granted = usage_take(more);
+    void *moved = granted ? out_of_window(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes) : NULL;
     if (moved == NULL) {
+        if (granted)
+            usage_give(more);
         huge_unreserve();
         return NULL;
     }

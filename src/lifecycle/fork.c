@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "arena/meta.h"
+#include "arena/usage.h"
 #include "base/tick.h"
 #include "base/upcall.h"
 #include "large/large.h"
@@ -130,6 +131,13 @@ static void recover_slabs(void)
     }
 }
 
+static void recover_usage(void)
+{
+    struct large_totals large;
+    large_read_totals(&large);
+    usage_correct(arena_claimed_bytes() + arena_free_resident_bytes() + large.huge_bytes);
+}
+
 SLOW void upcall_fork_recover_now(void)
 {
     lock_acquire(lifecycle_lock());
@@ -137,6 +145,7 @@ SLOW void upcall_fork_recover_now(void)
         recover_heaps(survivor == NULL ? NULL : &survivor->heap);
         recover_slabs();
         arena_recover_after_fork();
+        recover_usage();
         store_release(&upcall_fork_pending, 0);
     }
     lock_release(lifecycle_lock());

@@ -123,12 +123,7 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     if (UNLIKELY(got == 0)) {
         if (window.base == 0)
             return NULL;
-        outbox_deliver_all(&t->outbox);
-        lock_acquire(&t->heap.lock);
-        heap_age(&t->heap, true);
-        lock_release(&t->heap.lock);
-        heap_reclaim_others(&t->heap);
-        arena_purge_all();
+        tcache_reclaim(0);
         got = heap_refill(&t->heap, bin, last = b->array + 1, 1);
         if (got == 0)
             return NULL;

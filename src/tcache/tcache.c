@@ -1,5 +1,6 @@
 #include "tcache/tcache.h"
 
+#include "arena/usage.h"
 #include "base/check.h"
 #include "base/tick.h"
 #include "base/upcall.h"
@@ -81,23 +82,15 @@ SLOW void tcache_tick(struct tcache *t)
     tick_run(now_ms);
 }
 
-void tcache_trim_self(void)
-{
-    struct tcache *t = tcache_self();
-    upcall_fork_recover();
-    if (t == NULL)
-        return;
-    tcache_flush_all(t);
-    tcache_close_all(t);
-    lock_acquire(&t->heap.lock);
-    heap_age(&t->heap, true);
-    lock_release(&t->heap.lock);
-}
-
 void *stray_malloc(unsigned bin)
 {
     void *block;
     upcall_fork_recover();
+    if (LIKELY(heap_refill(&stray_heap, bin, &block, 1) != 0))
+        return block;
+    if (window.base == 0)
+        return NULL;
+    tcache_reclaim(0);
     return heap_refill(&stray_heap, bin, &block, 1) != 0 ? block : NULL;
 }
 
@@ -108,9 +101,7 @@ static void *large(struct tcache *t, size_t bytes, size_t alignment, bool *zeroe
     void *block = large_alloc(bytes, alignment, zeroed);
     if (LIKELY(block != NULL) || bytes > PTRDIFF_MAX)
         return block;
-    tcache_trim_self();
-    heap_reclaim_others(t == NULL ? NULL : &t->heap);
-    arena_purge_all();
+    tcache_reclaim(0);
     return large_alloc(bytes, alignment, zeroed);
 }
 
@@ -265,5 +256,12 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
     if (bytes <= have && bytes > have / 2)
         return block;
-    return bytes <= MEDIUM_MAX_BYTES ? NULL : large_resize(block, bytes);
+    if (bytes <= MEDIUM_MAX_BYTES)
+        return NULL;
+    void *same = large_resize(block, bytes);
+    if (same != NULL || bytes <= have || bytes > PTRDIFF_MAX || usage_has_room(bytes - have))
+        return same;
+    /* At the memory limit: a copy would need still more. */
+    tcache_reclaim(0);
+    return large_resize(block, bytes);
 }

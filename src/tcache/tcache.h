@@ -60,7 +60,11 @@ void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);
 size_t tcache_usable_bytes(const void *block);
 /* Resizes without moving if it can. Returns the block, or NULL. */
 void *tcache_resize_in_place(void *block, size_t bytes);
-/* Collects, flushes and trims what the calling thread holds; the rest of giving memory back is the arena's. */
+/* Collects, flushes and trims what the calling thread holds. */
 void tcache_trim_self(void);
+/* Gives back whatever can be spared, at once: the same, the empty slabs of every heap whose lock is free, and free
+ * pages until no more than `keep_bytes` of them are left. Returns bytes given back. For when memory is out, and for who
+ * asks. */
+size_t tcache_reclaim(size_t keep_bytes);
 
 #endif

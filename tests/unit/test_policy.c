@@ -22,6 +22,7 @@ static void test_policy_follows_config(void **state)
     assert_int_equal(load_relaxed(&policy_live.retained_superslabs), 1);
     assert_int_equal(load_relaxed(&policy_live.prewarm_superslabs), 3);
     assert_int_equal(load_relaxed(&policy_live.thp), THP_NEVER);
+    assert_true(load_relaxed(&policy_live.memory_limit_bytes) == NO_MEMORY_LIMIT);
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         assert_int_equal(load_relaxed(&policy_live.bin_cap[bin]), tiny_bin_class(bin) == 2 ? 48 : 32);
         assert_int_equal(load_relaxed(&policy_live.bin_refill[bin]), tiny_bin_class(bin) == 2 ? 24 : 8);
@@ -35,10 +36,24 @@ static void test_policy_follows_config(void **state)
     policy_start(config_get());
 }
 
+static void test_memory_limit(void **state)
+{
+    (void)state;
+    struct resolved result;
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=1G");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.memory_limit_bytes), 1 << 30);
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=1"); /* less than a program can start in */
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.memory_limit_bytes), MEMORY_LIMIT_MIN_BYTES);
+    policy_start(config_get());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy_follows_config),
+        cmocka_unit_test(test_memory_limit),
     };
     return cmocka_run_group_tests_name("policy", tests, NULL, NULL);
 }
