@@ -4,6 +4,23 @@
 
 struct policy policy_live;
 
+enum { CACHE_SHARE = 16 }; /* this part of the memory may be in magazines */
+
+#define CACHE_MIN_BYTES ((uint64_t)1 << 20)
+
+static uint64_t share_of(uint64_t bytes, unsigned share, uint64_t least)
+{
+    return bytes / share > least ? bytes / share : least;
+}
+
+void policy_derive(const struct config *config, uint64_t limit_bytes)
+{
+    uint64_t cache = config->cache_bytes;
+    if (cache == 0)
+        cache = limit_bytes == NO_MEMORY_LIMIT ? NO_CACHE_BOUND : share_of(limit_bytes, CACHE_SHARE, CACHE_MIN_BYTES);
+    store_relaxed(&policy_live.cache_bytes, cache);
+}
+
 static uint64_t memory_limit(uint64_t bytes)
 {
     if (bytes == 0)
@@ -13,7 +30,9 @@ static uint64_t memory_limit(uint64_t bytes)
 
 void policy_start(const struct config *config)
 {
-    store_relaxed(&policy_live.memory_limit_bytes, memory_limit(config->memory_limit_bytes));
+    const uint64_t limit_bytes = memory_limit(config->memory_limit_bytes);
+    store_relaxed(&policy_live.memory_limit_bytes, limit_bytes);
+    policy_derive(config, limit_bytes);
     store_relaxed(&policy_live.thread_cache_bytes, config->thread_cache_bytes);
     store_relaxed(&policy_live.decay_ms, config->decay_ms);
     store_relaxed(&policy_live.decay_floor_bytes, config->decay_floor_bytes);

@@ -19,12 +19,16 @@
 #define NO_MEMORY_LIMIT UINT64_MAX
 /* A lower limit would not even let a program start: the records of the first SuperSlabs alone take 3 MiB. */
 #define MEMORY_LIMIT_MIN_BYTES ((uint64_t)8 << 20)
+/* cache_bytes: as much as threads see fit. */
+#define NO_CACHE_BOUND ((uint64_t)1 << 62)
 
 struct policy {
     /* Bytes the process may hold, as arena/usage.h counts them; beyond it allocation fails. Read by arena and large. */
     uint64_t memory_limit_bytes;
     /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
     uint64_t thread_cache_bytes;
+    /* The same for the magazines of all threads together; at most NO_CACHE_BOUND. Read by tcache. */
+    uint64_t cache_bytes;
     /* Age in ms at which freed pages go back to the system. Read by the arena's decay. */
     uint32_t decay_ms;
     /* Free pages that decay leaves alone, in bytes, and bytes it may give back per second (0: no bound). Read by the
@@ -53,5 +57,8 @@ extern struct policy policy_live __attribute__((visibility("hidden")));
 
 /* Sets every word from the configuration. */
 void policy_start(const struct config *config);
+/* Sets the budgets that depend on how much memory the process may use, where the user has not set them. NO_MEMORY_LIMIT:
+ * that is not known (yet). */
+void policy_derive(const struct config *config, uint64_t limit_bytes);
 
 #endif

@@ -91,7 +91,7 @@ static void fork_in_child(void)
  * is gone. Such a heap was in the middle of a change that nobody can finish. What it holds stays as it is: blocks in use
  * stay usable, frees are noted and never collected. Threads that the child has started wait for us at their first slow
  * path, so no other heap is in use. */
-static void recover_heaps(const struct heap *alive)
+static void recover_heaps(struct heap *alive)
 {
     lock_acquire(parked_lock());
     thread_forget_parked();
@@ -109,6 +109,7 @@ static void recover_heaps(const struct heap *alive)
             tcache_forget(tcache_of_heap(h));
         thread_park(h);
     }
+    tcache_recover_shares(alive == NULL ? NULL : tcache_of_heap(alive));
     lock_release(parked_lock());
 }
 

@@ -54,6 +54,7 @@ bool thread_is_first(void)
 
 void thread_park(struct heap *h)
 {
+    tcache_give_share(tcache_of_heap(h));
     store_relaxed(&h->state, HEAP_PARKED);
     heap_offer(h);
     h->next_parked = parked.list;
@@ -103,7 +104,10 @@ static struct tcache *adopt(bool anywhere)
         lock_release(&h->lock);
     }
     lock_release(&parked.lock);
-    return h == NULL ? NULL : tcache_of_heap(h);
+    if (h == NULL)
+        return NULL;
+    tcache_take_share(tcache_of_heap(h));
+    return tcache_of_heap(h);
 }
 
 /* One that could not be finished when memory was out, for the next try: metadata is never freed. Atomic. */

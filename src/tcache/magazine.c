@@ -1,5 +1,11 @@
 /* The arrays behind the magazines. They start small, all packed into one piece, and each grows by doubling when its
- * traffic earns it: caps are ceilings. */
+ * traffic earns it: caps are ceilings.
+ *
+ * What a bin may hold counts in two budgets. The thread's is its own affair; the process's is a sum over all caches that
+ * have a thread, which each of them adds to on its slow paths:
+ *
+ *   entitled_total == sum of entitled_bytes over those caches       while none of them is between the two
+ *   entitled_total <= cache_bytes + LEAST_BYTES (or a block) per open bin,       unless cache_bytes was lowered */
 #include "arena/meta.h"
 #include "config/policy.h"
 #include "tcache/tcache_internal.h"
@@ -11,7 +17,65 @@ enum {
     MEDIUM_CEILING_BYTES = 524288, /* medium magazines are bounded in bytes */
     MEDIUM_CEILING = 64,
     ARRAY_SLACK = 1, /* array[0] */
+    LEAST_BYTES = 1024,            /* what a bin gets where the process's budget is spent, or one block */
+    POOR_BYTES = 64 * 1024,        /* a thread that is entitled to no more gives nothing up for others */
+    NEED_SHARE = 8,                /* the process's budget is nearly spent when this part of it is left */
 };
+
+/* Atomic relaxed. Signed: a child that forked out of a signal handler corrects it while its thread is between the
+ * two. */
+static int64_t entitled_total;
+
+uint64_t tcache_entitled_bytes(void)
+{
+    const int64_t total = load_relaxed(&entitled_total);
+    return total < 0 ? 0 : (uint64_t)total;
+}
+
+/* False: the process's budget has no room for it. */
+static bool take(struct tcache *t, uint64_t bytes)
+{
+    const int64_t most = (int64_t)load_relaxed(&policy_live.cache_bytes) - (int64_t)bytes;
+    int64_t total = load_relaxed(&entitled_total);
+    do {
+        if (total > most)
+            return false;
+    } while (!cas_weak_relaxed(&entitled_total, &total, total + (int64_t)bytes));
+    t->entitled_bytes += bytes;
+    return true;
+}
+
+static void give(struct tcache *t, uint64_t bytes)
+{
+    t->entitled_bytes -= bytes;
+    fetch_sub_relaxed(&entitled_total, (int64_t)bytes);
+}
+
+bool magazine_is_rich_in_need(const struct tcache *t)
+{
+    const uint64_t budget = load_relaxed(&policy_live.cache_bytes);
+    return t->entitled_bytes > POOR_BYTES && tcache_entitled_bytes() > budget - budget / NEED_SHARE;
+}
+
+void tcache_give_share(struct tcache *t)
+{
+    fetch_sub_relaxed(&entitled_total, (int64_t)t->entitled_bytes);
+}
+
+void tcache_take_share(struct tcache *t)
+{
+    fetch_add_relaxed(&entitled_total, (int64_t)t->entitled_bytes);
+    if (tcache_entitled_bytes() <= load_relaxed(&policy_live.cache_bytes))
+        return;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        if (t->bins[bin].opened)
+            magazine_close(t, bin);
+}
+
+void tcache_recover_shares(const struct tcache *only)
+{
+    store_relaxed(&entitled_total, only == NULL ? 0 : (int64_t)only->entitled_bytes);
+}
 
 uint32_t magazine_ceiling(unsigned bin)
 {
@@ -44,19 +108,23 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
     t->hot.bins[bin].end = array + capacity;
 }
 
-void magazine_set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
+static void set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
 {
     struct tcache_bin *b = &t->bins[bin];
-    t->entitled_bytes -= (uint64_t)b->capacity * bin_info(bin)->block_bytes;
-    t->entitled_bytes += (uint64_t)capacity * bin_info(bin)->block_bytes;
     b->capacity = capacity;
     t->hot.bins[bin].end = b->array + capacity;
+}
+
+void magazine_shrink(struct tcache *t, unsigned bin, uint32_t capacity)
+{
+    give(t, (uint64_t)(t->bins[bin].capacity - capacity) * bin_info(bin)->block_bytes);
+    set_capacity(t, bin, capacity);
 }
 
 void magazine_close(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
-    magazine_set_capacity(t, bin, 0);
+    magazine_shrink(t, bin, 0);
     b->opened = false;
     uint32_t first = first_capacity(bin);
     b->capacity = first < b->room ? first : b->room;
@@ -72,8 +140,13 @@ void magazine_open(struct tcache *t, unsigned bin)
     uint64_t budget = load_relaxed(&policy_live.thread_cache_bytes);
     uint64_t room = t->checked || budget < t->entitled_bytes ? 0 : (budget - t->entitled_bytes) / block_bytes;
     uint32_t capacity = b->capacity < room ? b->capacity : (uint32_t)room;
-    b->capacity = 0;
-    magazine_set_capacity(t, bin, capacity);
+    if (!take(t, (uint64_t)capacity * block_bytes)) {
+        uint32_t least = block_bytes < LEAST_BYTES ? LEAST_BYTES / block_bytes : 1;
+        capacity = capacity < least ? capacity : least;
+        fetch_add_relaxed(&entitled_total, (int64_t)capacity * block_bytes);
+        t->entitled_bytes += (uint64_t)capacity * block_bytes;
+    }
+    set_capacity(t, bin, capacity);
 }
 
 bool magazine_pack_all(struct tcache *t)
@@ -103,15 +176,17 @@ bool magazine_grow(struct tcache *t, unsigned bin)
     if (capacity <= b->capacity)
         return false;
     uint64_t more = (uint64_t)(capacity - b->capacity) * bin_info(bin)->block_bytes;
-    if (t->entitled_bytes + more > load_relaxed(&policy_live.thread_cache_bytes))
+    if (t->entitled_bytes + more > load_relaxed(&policy_live.thread_cache_bytes) || !take(t, more))
         return false;
     if (capacity <= b->room) {
-        magazine_set_capacity(t, bin, capacity);
+        set_capacity(t, bin, capacity);
         return true;
     }
     void **array = meta_array_alloc((capacity + ARRAY_SLACK) * sizeof(void *));
-    if (array == NULL)
+    if (array == NULL) {
+        give(t, more);
         return false;
+    }
     uint32_t count = magazine_count(t, bin);
     void **old = b->array;
     uint32_t old_room = b->room;
@@ -124,6 +199,5 @@ bool magazine_grow(struct tcache *t, unsigned bin)
     if (!b->packed)
         meta_array_free(old, (old_room + ARRAY_SLACK) * sizeof(void *));
     b->packed = false;
-    t->entitled_bytes += more;
     return true;
 }

@@ -44,7 +44,7 @@ static void halve_largest(struct tcache *t)
     uint32_t have = magazine_count(t, largest);
     if (have > capacity)
         flush_oldest(t, largest, have - capacity);
-    magazine_set_capacity(t, largest, capacity);
+    magazine_shrink(t, largest, capacity);
 }
 
 /* First come must not be first served for ever: a bin that finds the budget spent takes from the richest. */
@@ -54,7 +54,8 @@ static void open_bin(struct tcache *t, unsigned bin)
     if (LIKELY(b->opened))
         return;
     uint64_t wanted = (uint64_t)b->capacity * bin_info(bin)->block_bytes;
-    if (!t->checked && t->entitled_bytes + wanted > load_relaxed(&policy_live.thread_cache_bytes))
+    bool is_spent = t->entitled_bytes + wanted > load_relaxed(&policy_live.thread_cache_bytes);
+    if (!t->checked && (is_spent || magazine_is_rich_in_need(t)))
         halve_largest(t);
     magazine_open(t, bin);
 }
@@ -72,6 +73,8 @@ void tcache_close_idle(struct tcache *t)
         }
         b->aged_traffic = traffic;
     }
+    if (magazine_is_rich_in_need(t))
+        halve_largest(t);
 }
 
 void tcache_close_all(struct tcache *t)

@@ -25,7 +25,9 @@ struct tcache {
     uint32_t slow_count;     /* slow operations; every TICK_SLOW_OPERATIONS of them the clock is read */
     uint64_t delivered_ms;   /* when the outbox was last emptied by the clock */
     uint64_t aged_ms;        /* when the heap was last aged */
-    uint64_t entitled_bytes; /* sum of capacity * block size over opened bins; growth stops at policy thread_cache_bytes */
+    /* Sum of capacity * block size over opened bins; growth stops at policy thread_cache_bytes. While the cache has a
+     * thread it is part of the process's sum (magazine.c), which is bounded by cache_bytes. */
+    uint64_t entitled_bytes;
     bool checked; /* HAKMEM_DEBUG_LEVEL >= 1: magazines hold nothing, every free is checked against the slab at once */
     struct tcache_bin bins[BIN_COUNT];
     struct outbox outbox;
@@ -60,6 +62,14 @@ void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);
 size_t tcache_usable_bytes(const void *block);
 /* Resizes without moving if it can. Returns the block, or NULL. */
 void *tcache_resize_in_place(void *block, size_t bytes);
+/* The process's budget. The cache has lost its thread, and its magazines are empty: its share is for others. It has a
+ * thread again: it takes its share back, or starts small where that is gone. In a forked child: `only` (NULL: none) is
+ * the one cache that still has a thread. */
+void tcache_give_share(struct tcache *t);
+void tcache_take_share(struct tcache *t);
+void tcache_recover_shares(const struct tcache *only);
+/* What all caches with a thread are entitled to. */
+uint64_t tcache_entitled_bytes(void);
 /* Collects, flushes and trims what the calling thread holds. */
 void tcache_trim_self(void);
 /* Gives back whatever can be spared, at once: the same, the empty slabs of every heap whose lock is free, and free

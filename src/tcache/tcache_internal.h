@@ -30,13 +30,16 @@ void tcache_close_all(struct tcache *t);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 
-/* Arrays. Growth obeys the ceilings and the thread's budget; false: it may not, or memory is out. */
+/* Arrays. Growth obeys the ceilings and the budgets of thread and process; false: it may not, or memory is out. */
 bool magazine_pack_all(struct tcache *t);
 /* A bin counts against the budget from its first refill or flush on. Where the budget has no room for its first array,
- * its capacity is what fits, or 0: then every block goes to and from the slabs one by one. */
+ * its capacity is what fits, or 0: then every block goes to and from the slabs one by one. The process's budget leaves
+ * it LEAST_BYTES, or one block: the thread cannot help it that others were first. */
 void magazine_open(struct tcache *t, unsigned bin);
-/* An open bin; the magazine holds no more than `capacity`, and the array has room for it. */
-void magazine_set_capacity(struct tcache *t, unsigned bin, uint32_t capacity);
+/* An open bin gives up what it is entitled to beyond `capacity`; its magazine holds no more. */
+void magazine_shrink(struct tcache *t, unsigned bin, uint32_t capacity);
+/* The process's budget is spent, or nearly so, and this thread has more than the least of it. */
+bool magazine_is_rich_in_need(const struct tcache *t);
 /* An open bin, empty: gives up what it is entitled to, and asks anew at its next use. */
 void magazine_close(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);

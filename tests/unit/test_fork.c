@@ -150,6 +150,7 @@ static void child_with_parked_heap(void *argument)
     take_slow_path();
     REQUIRE(load_relaxed(&h->state) == HEAP_PARKED);
     REQUIRE(load_relaxed(&heap_parked_count) >= 1);
+    REQUIRE(tcache_entitled_bytes() == tcache_self()->entitled_bytes);
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         REQUIRE(magazine_count(b->cache, bin) == 0);
     for (unsigned i = 0; i < ARRAY_COUNT(b->blocks); i++) {

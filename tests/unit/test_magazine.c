@@ -162,6 +162,126 @@ static void test_outgrown_arrays_are_used_again(void **state)
     }
 }
 
+static void set_process_room(uint64_t bytes)
+{
+    store_relaxed(&policy_live.cache_bytes, tcache_entitled_bytes() + bytes);
+}
+
+static void test_budget_of_the_process(void **state)
+{
+    (void)state;
+    struct tcache *one = new_cache(), *two = new_cache();
+    const uint64_t before = tcache_entitled_bytes();
+    set_process_room(20000);
+    while (magazine_grow(one, 4)) /* blocks of 80 bytes */
+        ;
+    assert_in_range(one->entitled_bytes, 8000, 20000);
+    assert_true(one->bins[4].capacity < magazine_ceiling(4));
+    assert_int_equal(tcache_entitled_bytes(), before + one->entitled_bytes);
+    magazine_open(two, 4);
+    assert_int_equal(two->bins[4].capacity, 16); /* it fits */
+    assert_false(magazine_grow(two, 4) && magazine_grow(two, 4) && magazine_grow(two, 4) && magazine_grow(two, 4));
+    assert_int_equal(tcache_entitled_bytes(), before + one->entitled_bytes + two->entitled_bytes);
+    assert_true(tcache_entitled_bytes() <= before + 20000);
+    const uint32_t capacity = two->bins[4].capacity;
+    magazine_shrink(one, 4, one->bins[4].capacity / 2); /* what one gives up the other may have */
+    assert_true(magazine_grow(two, 4));
+    assert_true(two->bins[4].capacity > capacity);
+    assert_int_equal(tcache_entitled_bytes(), before + one->entitled_bytes + two->entitled_bytes);
+    magazine_close(one, 4);
+    magazine_close(two, 4);
+    assert_int_equal(tcache_entitled_bytes(), before);
+    assert_true(cache_is_valid(one) && cache_is_valid(two));
+}
+
+/* Who comes late gets little, but no magazine is left without room: that would make every free a slow one. */
+static void test_late_to_a_spent_budget(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    set_process_room(0);
+    uint64_t bytes = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const uint32_t block_bytes = bin_info(bin)->block_bytes;
+        magazine_open(t, bin);
+        assert_in_range(t->bins[bin].capacity, 1, 16);
+        assert_true(t->bins[bin].capacity == 1 || t->bins[bin].capacity * block_bytes <= 1024);
+        assert_false(magazine_grow(t, bin));
+        bytes += t->bins[bin].capacity * block_bytes;
+    }
+    assert_int_equal(t->entitled_bytes, bytes);
+    assert_true(cache_is_valid(t));
+    assert_int_equal(tcache_entitled_bytes(), load_relaxed(&policy_live.cache_bytes) + bytes);
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        magazine_close(t, bin);
+    assert_int_equal(tcache_entitled_bytes(), load_relaxed(&policy_live.cache_bytes));
+}
+
+/* The rich give up half of their richest bin when the budget is nearly spent: at each ageing, and for a bin that
+ * opens. */
+static void test_need(void **state)
+{
+    (void)state;
+    struct tcache *rich = new_cache(), *poor = new_cache();
+    while (magazine_grow(rich, 23)) /* blocks of 2048 bytes */
+        ;
+    while (magazine_grow(poor, 2))
+        ;
+    assert_true(rich->entitled_bytes > 65536 && poor->entitled_bytes <= 65536);
+    store_relaxed(&policy_live.cache_bytes, tcache_entitled_bytes() * 2);
+    assert_false(magazine_is_rich_in_need(rich));
+    set_process_room(100);
+    assert_true(magazine_is_rich_in_need(rich));
+    assert_false(magazine_is_rich_in_need(poor));
+    const uint32_t capacity = rich->bins[23].capacity;
+    rich->heap.bins[23].flush_count++; /* in use, so that ageing does not close it */
+    tcache_close_idle(rich);
+    assert_int_equal(rich->bins[23].capacity, capacity / 2);
+    set_process_room(100);
+    void *block = cache_take(rich, 10);
+    assert_int_equal(rich->bins[23].capacity, capacity / 4);
+    assert_true(cache_is_valid(rich));
+    cache_give(rich, 10, block);
+    tcache_flush_all(rich);
+    tcache_close_idle(rich);
+    tcache_close_idle(rich);
+    assert_int_equal(rich->entitled_bytes, 0);
+    magazine_close(poor, 2);
+}
+
+static void test_shares_come_and_go_with_the_thread(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache(), *other = new_cache();
+    const uint64_t before = tcache_entitled_bytes();
+    magazine_grow(t, 6);
+    magazine_grow(t, 7);
+    const uint64_t share = t->entitled_bytes;
+    tcache_give_share(t);
+    assert_int_equal(tcache_entitled_bytes(), before);
+    tcache_take_share(t);
+    assert_int_equal(tcache_entitled_bytes(), before + share);
+    assert_int_equal(t->bins[6].capacity, 32);
+    tcache_give_share(t);
+    magazine_grow(other, 8);
+    set_process_room(share - 1); /* not enough any more: it starts anew */
+    tcache_take_share(t);
+    assert_int_equal(t->entitled_bytes, 0);
+    assert_true(cache_is_valid(t));
+    magazine_open(t, 6);
+    assert_int_equal(t->bins[6].capacity, 16);
+    assert_int_equal(tcache_entitled_bytes(), before + t->entitled_bytes + other->entitled_bytes);
+    /* As after fork, whatever the sum was before. */
+    tcache_recover_shares(other);
+    assert_int_equal(tcache_entitled_bytes(), other->entitled_bytes);
+    tcache_recover_shares(NULL);
+    assert_int_equal(tcache_entitled_bytes(), 0);
+    magazine_close(t, 6); /* of one that was forgotten: nothing wraps around */
+    assert_int_equal(tcache_entitled_bytes(), 0);
+    assert_true(magazine_grow(other, 9));
+    tcache_recover_shares(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +293,10 @@ int main(void)
         cmocka_unit_test_setup(test_budget_of_the_thread, reset_policy),
         cmocka_unit_test_setup(test_small_budgets, reset_policy),
         cmocka_unit_test_setup(test_outgrown_arrays_are_used_again, reset_policy),
+        cmocka_unit_test_setup(test_budget_of_the_process, reset_policy),
+        cmocka_unit_test_setup(test_late_to_a_spent_budget, reset_policy),
+        cmocka_unit_test_setup(test_need, reset_policy),
+        cmocka_unit_test_setup(test_shares_come_and_go_with_the_thread, reset_policy),
     };
     return cmocka_run_group_tests_name("magazine", tests, NULL, NULL);
 }

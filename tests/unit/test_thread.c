@@ -71,7 +71,10 @@ static void test_first_thread_keeps_its_cache(void **state)
 static void test_thread_parks_and_the_next_one_adopts(void **state)
 {
     (void)state;
+    const uint64_t entitled_bytes = tcache_entitled_bytes();
     const struct visit one = run_one(use);
+    assert_true(one.cache->entitled_bytes != 0); /* it keeps what it has earned, and counts no more */
+    assert_int_equal(tcache_entitled_bytes(), entitled_bytes);
     assert_non_null(one.cache);
     assert_true(one.cache != tcache_self());
     assert_int_equal(one.state, HEAP_ATTACHED);
