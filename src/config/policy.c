@@ -4,9 +4,13 @@
 
 struct policy policy_live;
 
-enum { CACHE_SHARE = 16 }; /* this part of the memory may be in magazines */
+enum {
+    CACHE_SHARE = 16,   /* this part of the memory may be in magazines ... */
+    RETAINED_SHARE = 8, /* ... and this one in free pages */
+};
 
 #define CACHE_MIN_BYTES ((uint64_t)1 << 20)
+#define RETAINED_MIN_BYTES ((uint64_t)2 << 20)
 
 static uint64_t share_of(uint64_t bytes, unsigned share, uint64_t least)
 {
@@ -19,6 +23,10 @@ void policy_derive(const struct config *config, uint64_t limit_bytes)
     if (cache == 0)
         cache = limit_bytes == NO_MEMORY_LIMIT ? NO_CACHE_BOUND : share_of(limit_bytes, CACHE_SHARE, CACHE_MIN_BYTES);
     store_relaxed(&policy_live.cache_bytes, cache);
+    uint64_t retained = config->retained_bytes;
+    if (retained == 0 && limit_bytes != NO_MEMORY_LIMIT)
+        retained = share_of(limit_bytes, RETAINED_SHARE, RETAINED_MIN_BYTES);
+    store_relaxed(&policy_live.retained_bytes, retained);
 }
 
 static uint64_t memory_limit(uint64_t bytes)

@@ -1,7 +1,8 @@
 /* The live policy: numbers that the layers obey at their next slow path and that learning may change while the process
  * runs. It starts out as the configuration says. A leaf: every layer above os may include it.
  *
- * Writers: policy_start before any other thread exists, then only the learners. Readers: slow paths of any thread.
+ * Writers: policy_start before any other thread exists, then only the learners, and once budgets_tick, when it has asked
+ * what the system allows. Readers: slow paths of any thread.
  * Every word is touched by relaxed atomics (base/atomic.h) and stands for itself: a reader must not conclude from one
  * word what another holds, and a value that is one decision old does no harm. */
 #ifndef HAKMEM_CONFIG_POLICY_H
@@ -25,6 +26,10 @@
 struct policy {
     /* Bytes the process may hold, as arena/usage.h counts them; beyond it allocation fails. Read by arena and large. */
     uint64_t memory_limit_bytes;
+    /* What the process may use: the least of that and what control groups, resource limits and the machine allow; and
+     * how many CPUs at once. 0: not asked yet. Read by lifecycle and statistics. */
+    uint64_t usable_bytes;
+    uint32_t cpu_count;
     /* Bytes one thread's magazines may be entitled to hold over all bins. Read by tcache. */
     uint64_t thread_cache_bytes;
     /* The same for the magazines of all threads together; at most NO_CACHE_BOUND. Read by tcache. */

@@ -3,6 +3,7 @@
 #define HAKMEM_LIFECYCLE_LIFECYCLE_H
 
 #include "base/lock.h"
+#include "os/limits.h"
 #include "tcache/tcache.h"
 
 /* Brings the allocator up, in one fixed order, once. True when it is up; false while this very thread is at it. */
@@ -21,6 +22,11 @@ void thread_park(struct heap *h);
 /* Empties the parked list. LOCK_PARKED is held. */
 void thread_forget_parked(void);
 struct lock *parked_lock(void);
+
+/* A tick: asks for the limits when they begin to matter, and gives memory back near them. */
+void budgets_tick(uint64_t now_ms);
+/* Sets what follows from them. */
+void budgets_apply(const struct os_limits *limits);
 
 struct lock *lifecycle_lock(void);
 void fork_register_handlers(void);

@@ -42,6 +42,7 @@ static void start_layers(void)
     heap_register(&stray_heap);
     tick_register(decay_tick);
     tick_register(heaps_tick);
+    tick_register(budgets_tick);
     if (config->stats_enable && config->stats_interval_sec != 0)
         tick_register_unlocked(stats_tick);
     thread_note_first();

@@ -38,6 +38,7 @@ static void test_dump_lines(void **state)
                               "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C0:100:8,C3.112:200:16  # environment\n"
                               "HAKMEM_THREAD_CACHE_BYTES=1048576  # environment\n"
                               "HAKMEM_CACHE_BYTES=0  # default\n"
+                              "HAKMEM_RETAINED_BYTES=0  # default\n"
                               "HAKMEM_MEMORY_LIMIT=0  # default\n"
                               "HAKMEM_DECAY_MS=1000  # profile adaptive\n"
                               "HAKMEM_DECAY_FLOOR=2097152  # profile adaptive\n"

@@ -49,11 +49,40 @@ static void test_memory_limit(void **state)
     policy_start(config_get());
 }
 
+/* Budgets are parts of the limit, unless the user has set them. */
+static void test_derived_budgets(void **state)
+{
+    (void)state;
+    struct resolved result;
+    const uint64_t mib = 1 << 20;
+    RESOLVE(&result, "HAKMEM_PROFILE=balanced");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), NO_CACHE_BOUND);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 0);
+    policy_derive(&result.config, 512 * mib);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), 32 * mib);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 64 * mib);
+    policy_derive(&result.config, 10);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), mib);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 2 * mib);
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=64M", "HAKMEM_RETAINED_BYTES=5000");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), 4 * mib);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 5000);
+    RESOLVE(&result, "HAKMEM_CACHE_BYTES=3M");
+    policy_start(&result.config);
+    policy_derive(&result.config, 512 * mib);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), 3 * mib);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 64 * mib);
+    policy_start(config_get());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy_follows_config),
         cmocka_unit_test(test_memory_limit),
+        cmocka_unit_test(test_derived_budgets),
     };
     return cmocka_run_group_tests_name("policy", tests, NULL, NULL);
 }

@@ -1,0 +1,109 @@
+#include "unit.h"
+
+#include "api/entry.h"
+#include "arena/usage.h"
+#include "config/policy.h"
+#include "lifecycle/lifecycle.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static uint64_t now_ms = 1000000;
+
+static void allow(uint64_t memory_bytes)
+{
+    budgets_apply(&(struct os_limits){.memory_bytes = memory_bytes, .cpu_count = 3});
+}
+
+static int reset(void **state)
+{
+    (void)state;
+    policy_start(config_get());
+    tcache_reclaim(0);
+    return 0;
+}
+
+/* A program that holds little never asks. */
+static void test_asked_when_it_matters(void **state)
+{
+    (void)state;
+    api_free(api_malloc(100));
+    tcache_reclaim(0);
+    assert_true(usage_bytes() < 8 * MIB);
+    budgets_tick(now_ms++);
+    assert_int_equal(load_relaxed(&policy_live.usable_bytes), 0);
+    assert_int_equal(load_relaxed(&policy_live.cpu_count), 0);
+    void *block = api_malloc(8 * MIB);
+    struct os_limits limits;
+    os_limits_read("", &limits);
+    budgets_tick(now_ms++);
+    assert_int_equal(load_relaxed(&policy_live.usable_bytes), limits.memory_bytes);
+    assert_int_equal(load_relaxed(&policy_live.cpu_count), limits.cpu_count);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), limits.memory_bytes / 8);
+    allow(1024 * MIB); /* it asks once only */
+    budgets_tick(now_ms++);
+    assert_int_equal(load_relaxed(&policy_live.usable_bytes), 1024 * MIB);
+    api_free(block);
+}
+
+static void test_the_least_limit_counts(void **state)
+{
+    (void)state;
+    allow(512 * MIB);
+    assert_int_equal(load_relaxed(&policy_live.usable_bytes), 512 * MIB);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), 32 * MIB);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 64 * MIB);
+    assert_true(load_relaxed(&policy_live.memory_limit_bytes) == NO_MEMORY_LIMIT); /* the system's limit is not ours */
+    store_relaxed(&policy_live.memory_limit_bytes, 256 * MIB);
+    allow(512 * MIB);
+    assert_int_equal(load_relaxed(&policy_live.usable_bytes), 256 * MIB);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), 16 * MIB);
+    store_relaxed(&policy_live.memory_limit_bytes, NO_MEMORY_LIMIT);
+    allow(OS_NO_LIMIT);
+    assert_int_equal(load_relaxed(&policy_live.cache_bytes), NO_CACHE_BOUND);
+    assert_int_equal(load_relaxed(&policy_live.retained_bytes), 0);
+}
+
+static void retain(uint64_t bytes)
+{
+    void *block = api_malloc(bytes);
+    memset(block, 1, bytes);
+    api_free(block);
+}
+
+/* All that is free goes back, but not so often that a program at its limit does nothing else. */
+static void test_near_the_limit(void **state)
+{
+    (void)state;
+    void *live = api_malloc(20 * MIB);
+    allow(1024 * MIB);
+    retain(2 * MIB);
+    assert_true(arena_free_resident_bytes() >= 2 * MIB);
+    now_ms += 1000;
+    budgets_tick(now_ms);
+    assert_true(arena_free_resident_bytes() >= 2 * MIB); /* far from it */
+    allow(usage_bytes() + 2 * MIB);
+    budgets_tick(now_ms);
+    assert_true(arena_free_resident_bytes() < MIB);
+    retain(2 * MIB);
+    budgets_tick(now_ms + 99);
+    assert_true(arena_free_resident_bytes() >= 2 * MIB);
+    budgets_tick(now_ms + 100);
+    assert_true(arena_free_resident_bytes() < MIB);
+    api_free(live);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return process_start() ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_asked_when_it_matters, reset), /* first */
+        cmocka_unit_test_setup(test_the_least_limit_counts, reset),
+        cmocka_unit_test_setup(test_near_the_limit, reset),
+    };
+    return cmocka_run_group_tests_name("budgets", tests, start, NULL);
+}
