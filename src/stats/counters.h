@@ -41,6 +41,14 @@ struct snapshot {
     uint64_t purged_bytes;      /* over the life: given back to the system, pages_purged among them */
     uint64_t superslabs_mapped, superslabs_released; /* over the life */
 
+    /* What it may hold. 0: no limit, or not asked for yet, because the process holds little. */
+    uint64_t held_bytes;         /* what memory_limit_bytes is for: all that may have pages behind it, records included */
+    uint64_t memory_limit_bytes; /* HAKMEM_MEMORY_LIMIT */
+    uint64_t usable_bytes;       /* the least of that and of what control groups, resource limits and the machine allow */
+    uint64_t cpu_count;          /* that may be used at once */
+    uint64_t entitled_bytes, cache_bound_bytes; /* what all magazines may hold, and the bound of that */
+    uint64_t retained_bound_bytes; /* the bound of free_dirty_bytes */
+
     uint64_t heaps, heaps_attached, heaps_parked; /* heaps: all; attached: to a living thread */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life */
     uint64_t pages_purged, pages_woken; /* over the life: of slabs in use, given back; taken into use again */

@@ -1,7 +1,8 @@
 /* One walk over heaps, arena, large blocks and metadata. */
-#include "arena/meta.h"
-#include "arena/superslab.h"
+#include "arena/arena.h"
+#include "arena/usage.h"
 #include "base/upcall.h"
+#include "config/policy.h"
 #include "large/large.h"
 #include "os/os.h"
 #include "stats/counters.h"
@@ -98,9 +99,23 @@ static void add_arena(struct snapshot *out)
     out->purged_bytes = totals.purged_bytes + out->pages_purged * os_page_bytes();
     out->superslabs_mapped = totals.superslabs_mapped;
     out->superslabs_released = totals.superslabs_released;
+    out->metadata_bytes = usage_record_bytes();
+}
 
-    const uint64_t slab_count = window.base == 0 ? 0 : load_acquire(&window.limit);
-    out->metadata_bytes = meta_mapped_bytes() + slab_count * SLAB_METADATA_BYTES;
+static uint64_t zero_for(uint64_t value, uint64_t none)
+{
+    return value == none ? 0 : value;
+}
+
+static void add_limits(struct snapshot *out)
+{
+    out->held_bytes = usage_bytes();
+    out->memory_limit_bytes = zero_for(load_relaxed(&policy_live.memory_limit_bytes), NO_MEMORY_LIMIT);
+    out->usable_bytes = zero_for(load_relaxed(&policy_live.usable_bytes), NO_MEMORY_LIMIT);
+    out->cpu_count = load_relaxed(&policy_live.cpu_count);
+    out->entitled_bytes = tcache_entitled_bytes();
+    out->cache_bound_bytes = zero_for(load_relaxed(&policy_live.cache_bytes), NO_CACHE_BOUND);
+    out->retained_bound_bytes = load_relaxed(&policy_live.retained_bytes);
 }
 
 static void add_large(struct snapshot *out)
@@ -129,6 +144,7 @@ void snapshot_read(struct snapshot *out)
     finish_bins(out, &sums);
     add_arena(out);
     add_large(out);
+    add_limits(out);
     out->live_bytes = out->bin_bytes + out->large_bytes + out->huge_bytes;
     out->live_blocks += out->large_blocks + out->huge_blocks;
     out->resident_bytes =

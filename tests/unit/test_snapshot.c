@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "api/entry.h"
+#include "config/policy.h"
+#include "lifecycle/lifecycle.h"
 #include "stats/counters.h"
 
 enum { BLOCK_COUNT = 5000, THREAD_COUNT = 4 };
@@ -46,6 +48,7 @@ static void assert_adds_up(const struct snapshot *s)
                     s->free_clean_bytes <= s->mapped_bytes);
     assert_int_equal(s->mapped_bytes, (s->superslabs_mapped - s->superslabs_released) << SUPERSLAB_SHIFT);
     assert_int_equal(s->large_alloc_count - s->large_free_count, s->large_blocks + s->huge_blocks);
+    assert_int_equal(s->held_bytes, s->resident_bytes + s->slab_purged_bytes + s->metadata_bytes);
 }
 
 static void test_one_thread(void **state)
@@ -91,6 +94,27 @@ static void test_large_and_huge(void **state)
     assert_adds_up(&after);
     assert_int_equal(after.live_bytes, before.live_bytes);
     assert_true(after.metadata_bytes > 0);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct snapshot s;
+    policy_start(config_get());
+    snapshot_read(&s);
+    assert_int_equal(s.memory_limit_bytes, 0);
+    assert_int_equal(s.cache_bound_bytes, 0);
+    assert_int_equal(s.entitled_bytes, tcache_entitled_bytes());
+    assert_true(s.entitled_bytes != 0);
+    store_relaxed(&policy_live.memory_limit_bytes, 700 * MIB);
+    budgets_apply(&(struct os_limits){.memory_bytes = 64 * MIB, .cpu_count = 5});
+    snapshot_read(&s);
+    assert_int_equal(s.memory_limit_bytes, 700 * MIB);
+    assert_int_equal(s.usable_bytes, 64 * MIB);
+    assert_int_equal(s.cpu_count, 5);
+    assert_int_equal(s.cache_bound_bytes, 4 * MIB);
+    assert_int_equal(s.retained_bound_bytes, 8 * MIB);
+    policy_start(config_get());
 }
 
 static void *taking_thread(void *number)
@@ -189,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_thread),
         cmocka_unit_test(test_large_and_huge),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_under_load),
     };
