@@ -1,6 +1,7 @@
 /* Where the numbers stand is told by proc(5), cgroups(7), and the kernel's Documentation/admin-guide/cgroup-v2.rst and
  * cgroup-v1/. /proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo where a hierarchy is
- * mounted and which of its groups is the mount's top: in a container the groups above are often out of sight. */
+ * mounted and which of its groups is the mount's top: in a container the groups above are often out of sight. How long
+ * tasks wait for memory is told by Documentation/accounting/psi.rst. */
 #define _GNU_SOURCE
 #include "os/limits.h"
 
@@ -16,10 +17,9 @@
 
 enum {
     /* All of it lies on the stack of whichever thread comes by, which may be a small one. */
-    PATH_BYTES = 512,
     LINE_BYTES = 1024, /* a longer line is passed over: those of control groups are shorter */
     READ_BYTES = 1024,
-    VALUE_BYTES = 64, /* a file with one or two numbers in it */
+    VALUE_BYTES = 128, /* a file with a few numbers in it */
     CPU_MASK_WORDS = 128, /* 8192 CPUs, the most that Linux can be built for */
 };
 
@@ -32,7 +32,7 @@ enum {
 static bool path_add(char *path, const char *text, size_t length)
 {
     size_t at = strlen(path);
-    if (at + length >= PATH_BYTES)
+    if (at + length >= OS_PATH_BYTES)
         return false;
     memcpy(path + at, text, length);
     path[at + length] = '\0';
@@ -74,7 +74,7 @@ static int open_file(const char *path)
 
 static bool reader_open(struct reader *r, const char *root, const char *name)
 {
-    char path[PATH_BYTES] = "";
+    char path[OS_PATH_BYTES] = "";
     r->at = r->end = 0;
     r->fd = path_add(path, root, strlen(root)) && path_add(path, name, strlen(name)) ? open_file(path) : -1;
     return r->fd >= 0;
@@ -110,7 +110,7 @@ static bool reader_line(struct reader *r, char line[static LINE_BYTES])
 /* The start of a small file, as text. */
 static bool read_value(const char *folder, const char *name, char text[static VALUE_BYTES])
 {
-    char path[PATH_BYTES] = "";
+    char path[OS_PATH_BYTES] = "";
     if (!path_add(path, folder, strlen(folder)) || !path_add(path, name, strlen(name)))
         return false;
     int fd = open_file(path);
@@ -141,6 +141,7 @@ static void lower_to(uint64_t *least, uint64_t value)
 enum hierarchy { UNIFIED, V1_MEMORY, V1_CPU, HIERARCHY_COUNT };
 
 struct found {
+    char *pressure_file;
     uint64_t memory_bytes;
     uint64_t cpu_thousandths; /* of one CPU */
 };
@@ -169,6 +170,34 @@ static void read_cpu_max(const char *folder, uint64_t *thousandths)
         lower_to_quota(quota, period, thousandths);
 }
 
+bool os_memory_stall_us(const char *pressure_file, uint64_t *stall_us)
+{
+    static const char label[] = "total=";
+    char text[VALUE_BYTES];
+    const int saved = errno;
+    const bool readable = read_value(pressure_file, "", text);
+    errno = saved;
+    if (!readable || strncmp(text, "some ", strlen("some ")) != 0)
+        return false;
+    const char *line_end = strchr(text, '\n');
+    const char *at = strstr(text, label);
+    if (at == NULL || line_end == NULL || at > line_end)
+        return false;
+    at += strlen(label);
+    return take_number(&at, stall_us) && at == line_end;
+}
+
+/* The first one that says something: the innermost group's. */
+static void note_pressure(const char *folder, const char *name, char file[static OS_PATH_BYTES])
+{
+    uint64_t stall_us;
+    const size_t length = strlen(folder);
+    if (file[0] != '\0' || !path_add(file, folder, length))
+        return;
+    if (!path_add(file, name, strlen(name)) || !os_memory_stall_us(file, &stall_us))
+        file[0] = '\0';
+}
+
 static void read_group(const char *folder, enum hierarchy hierarchy, struct found *found)
 {
     uint64_t quota, period;
@@ -177,6 +206,7 @@ static void read_group(const char *folder, enum hierarchy hierarchy, struct foun
         lower_to_file(folder, "/memory.max", &found->memory_bytes);
         lower_to_file(folder, "/memory.high", &found->memory_bytes);
         read_cpu_max(folder, &found->cpu_thousandths);
+        note_pressure(folder, "/memory.pressure", found->pressure_file);
         return;
     case V1_MEMORY: {
         uint64_t bytes;
@@ -225,11 +255,11 @@ static const char *const usual_mounts[HIERARCHY_COUNT] = {
 };
 
 /* A line of /proc/self/cgroup: "number:controllers:/group"; the unified hierarchy's is "0::/group". */
-static void note_group(const char *line, char groups[HIERARCHY_COUNT][PATH_BYTES])
+static void note_group(const char *line, char groups[HIERARCHY_COUNT][OS_PATH_BYTES])
 {
     const char *controllers = strchr(line, ':');
     const char *group = controllers == NULL ? NULL : strchr(controllers + 1, ':');
-    if (group == NULL || group[1] != '/' || strlen(group + 1) >= PATH_BYTES)
+    if (group == NULL || group[1] != '/' || strlen(group + 1) >= OS_PATH_BYTES)
         return;
     const size_t length = (size_t)(group - ++controllers);
     for (enum hierarchy h = UNIFIED; h < HIERARCHY_COUNT; h++)
@@ -237,7 +267,7 @@ static void note_group(const char *line, char groups[HIERARCHY_COUNT][PATH_BYTES
             strcpy(groups[h], group + 1);
 }
 
-static void read_own_groups(const char *root, char groups[HIERARCHY_COUNT][PATH_BYTES])
+static void read_own_groups(const char *root, char groups[HIERARCHY_COUNT][OS_PATH_BYTES])
 {
     struct reader r;
     char line[LINE_BYTES];
@@ -261,7 +291,7 @@ static const char *below_top(const char *group, const char *top)
 
 static void read_mount(const char *root, const char *mount, const char *below, enum hierarchy h, struct found *found)
 {
-    char path[PATH_BYTES] = "";
+    char path[OS_PATH_BYTES] = "";
     if (!path_add(path, root, strlen(root)) || !path_add(path, mount, strlen(mount)))
         return;
     const size_t top = strlen(path);
@@ -297,7 +327,7 @@ static char *take_word(char **rest)
 }
 
 /* "36 35 98:0 /top /mount/point rw,noatime [optional fields] - type source superoptions" */
-static void use_mount(const char *root, char *line, char groups[HIERARCHY_COUNT][PATH_BYTES],
+static void use_mount(const char *root, char *line, char groups[HIERARCHY_COUNT][OS_PATH_BYTES],
                       bool seen[HIERARCHY_COUNT], struct found *found)
 {
     char *rest = strstr(line, " - ");
@@ -328,7 +358,7 @@ static void use_mount(const char *root, char *line, char groups[HIERARCHY_COUNT]
 
 static void read_cgroups(const char *root, struct found *found)
 {
-    char groups[HIERARCHY_COUNT][PATH_BYTES];
+    char groups[HIERARCHY_COUNT][OS_PATH_BYTES];
     bool seen[HIERARCHY_COUNT] = { false };
     struct reader r;
     char line[LINE_BYTES];
@@ -372,8 +402,12 @@ static uint32_t affinity_count(void)
 void os_limits_read(const char *root, struct os_limits *out)
 {
     const int saved = errno;
-    struct found found = { .memory_bytes = OS_NO_LIMIT, .cpu_thousandths = UINT64_MAX };
+    struct found found = {
+        .pressure_file = out->pressure_file, .memory_bytes = OS_NO_LIMIT, .cpu_thousandths = UINT64_MAX
+    };
+    out->pressure_file[0] = '\0';
     read_cgroups(root, &found);
+    note_pressure(root, "/proc/pressure/memory", out->pressure_file);
     out->cgroup_bytes = found.memory_bytes;
     out->rlimit_bytes = rlimit_bytes(RLIMIT_AS);
     lower_to(&out->rlimit_bytes, rlimit_bytes(RLIMIT_DATA));

@@ -8,6 +8,7 @@
 #include "base/attr.h"
 
 #define OS_NO_LIMIT UINT64_MAX
+#define OS_PATH_BYTES 512
 
 struct os_limits {
     /* The least of memory.max and memory.high (cgroup v2) or memory.limit_in_bytes (v1), over the own control group and
@@ -19,9 +20,16 @@ struct os_limits {
     /* CPUs that may be used at once: those of the affinity mask, and no more than the quotas of the control groups
      * (cpu.max, or cpu.cfs_quota_us) pay for, rounded up. 0: unknown. */
     uint32_t cpu_count;
+    /* Where the kernel says how much tasks wait for memory: in the own control group, or else on the whole machine. "":
+     * nowhere. */
+    char pressure_file[OS_PATH_BYTES];
 };
 
 /* `root` stands before every path: "" but in tests. */
 void os_limits_read(const char *root, struct os_limits *out);
+
+/* Microseconds in which at least one task waited for memory, since the group was made. Three system calls. False: the
+ * file does not say. */
+bool os_memory_stall_us(const char *pressure_file, uint64_t *stall_us);
 
 #endif

@@ -1,4 +1,8 @@
+#define _GNU_SOURCE
 #include "unit.h"
+
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "api/entry.h"
 #include "arena/usage.h"
@@ -92,6 +96,48 @@ static void test_near_the_limit(void **state)
     api_free(live);
 }
 
+static void put_stall(const char *path, unsigned stall_us)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "some avg10=0.00 avg60=0.00 avg300=0.00 total=%u\nfull avg10=0.00 total=0\n", stall_us);
+    fclose(file);
+}
+
+/* Ticks after so many ms of quiet; true: what was free went back. */
+static bool gives_back_after(uint64_t elapsed_ms)
+{
+    retain(2 * MIB);
+    assert_true(arena_free_resident_bytes() >= 2 * MIB);
+    budgets_tick(now_ms += elapsed_ms);
+    return arena_free_resident_bytes() < MIB;
+}
+
+/* Far from any limit of ours, but the system is short of memory. */
+static void test_pressure(void **state)
+{
+    (void)state;
+    struct os_limits limits = {.memory_bytes = 1024 * MIB, .pressure_file = "/tmp/hakmem_pressure_XXXXXX"};
+    close(mkstemp(limits.pressure_file));
+    void *live = api_malloc(20 * MIB);
+    put_stall(limits.pressure_file, 5000000); /* from before we looked: it says nothing about now */
+    budgets_apply(&limits);
+    assert_false(gives_back_after(2000));
+    assert_false(gives_back_after(2000));
+    put_stall(limits.pressure_file, 5009999);
+    assert_false(gives_back_after(2000));
+    put_stall(limits.pressure_file, 5020000);
+    assert_false(gives_back_after(999)); /* looked at once a second */
+    assert_true(gives_back_after(1));
+    assert_false(gives_back_after(2000));
+    put_stall(limits.pressure_file, 100); /* another group's: counted from there */
+    assert_false(gives_back_after(2000));
+    unlink(limits.pressure_file);
+    assert_false(gives_back_after(2000));
+    api_free(live);
+    allow(OS_NO_LIMIT);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -104,6 +150,7 @@ int main(void)
         cmocka_unit_test_setup(test_asked_when_it_matters, reset), /* first */
         cmocka_unit_test_setup(test_the_least_limit_counts, reset),
         cmocka_unit_test_setup(test_near_the_limit, reset),
+        cmocka_unit_test_setup(test_pressure, reset),
     };
     return cmocka_run_group_tests_name("budgets", tests, start, NULL);
 }
