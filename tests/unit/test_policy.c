@@ -43,6 +43,10 @@ static void test_memory_limit(void **state)
     RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=1G");
     policy_start(&result.config);
     assert_int_equal(load_relaxed(&policy_live.memory_limit_bytes), 1 << 30);
+    assert_int_equal(load_relaxed(&policy_live.thp), THP_NEVER); /* they would be granted to nobody */
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=1G", "HAKMEM_THP=always");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.thp), THP_ALWAYS); /* as the user says */
     RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=1"); /* less than a program can start in */
     policy_start(&result.config);
     assert_int_equal(load_relaxed(&policy_live.memory_limit_bytes), MEMORY_LIMIT_MIN_BYTES);
