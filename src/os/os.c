@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -247,4 +248,34 @@ char *const *os_environment(void)
 int os_process_id(void)
 {
     return (int)syscall(SYS_getpid);
+}
+
+int os_thread_id(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+void os_name_thread(const char *name)
+{
+    int saved = errno;
+    syscall(SYS_prctl, PR_SET_NAME, name, 0L, 0L, 0L);
+    errno = saved;
+}
+
+/* The kernel's ABI (futex(2)); spelled out because musl's tool chain comes without the kernel's headers. */
+enum { FUTEX_WAIT_PRIVATE = 0 | 128, FUTEX_WAKE_PRIVATE = 1 | 128 };
+
+void os_futex_wait(uint32_t *word, uint32_t value, uint64_t timeout_ms)
+{
+    int saved = errno;
+    struct timespec timeout = { .tv_sec = (time_t)(timeout_ms / 1000u), .tv_nsec = (long)(timeout_ms % 1000u) * 1000000 };
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ms == OS_FOREVER ? NULL : &timeout, NULL, 0);
+    errno = saved;
+}
+
+void os_futex_wake(uint32_t *word)
+{
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved;
 }

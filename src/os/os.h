@@ -73,4 +73,12 @@ bool os_is_secure(void);    /* AT_SECURE: set-user-ID and the like */
 char *const *os_environment(void); /* may be NULL very early */
 int os_process_id(void);
 
+/* ---- threads ---- */
+int os_thread_id(void); /* the main thread's is the process's */
+void os_name_thread(const char *name); /* the calling one; what ps and a debugger show. At most 15 characters */
+#define OS_FOREVER UINT64_MAX
+/* Sleeps while *word == value, until os_futex_wake or for timeout_ms. May return early: look again. */
+void os_futex_wait(uint32_t *word, uint32_t value, uint64_t timeout_ms);
+void os_futex_wake(uint32_t *word); /* one thread */
+
 #endif

@@ -236,6 +236,42 @@ static void test_populate(void **state)
     assert_true(os_unmap(p, 16 * page));
 }
 
+static void *wait_for_word(void *argument)
+{
+    uint32_t *word = argument;
+    char name[16];
+    os_name_thread("a test's thread");
+    if (pthread_getname_np(pthread_self(), name, sizeof name) != 0 || strcmp(name, "a test's thread") != 0 ||
+        os_thread_id() == os_process_id())
+        return NULL;
+    errno = EDOM;
+    while (load_acquire(word) == 1)
+        os_futex_wait(word, 1, OS_FOREVER);
+    return errno == EDOM ? argument : NULL;
+}
+
+static void test_futex(void **state)
+{
+    (void)state;
+    uint32_t word = 1;
+    pthread_t thread;
+    void *result;
+    assert_int_equal(os_thread_id(), os_process_id());
+    errno = EDOM;
+    os_futex_wait(&word, 2, OS_FOREVER); /* another value: at once */
+    const uint64_t before = os_clock_ms();
+    os_futex_wait(&word, 1, 50); /* nobody wakes us: 50 ms, as far as the coarse clock tells */
+    assert_true(os_clock_ms() - before >= 40);
+    assert_int_equal(errno, EDOM);
+    start_thread(&thread, wait_for_word, &word);
+    nanosleep(&(const struct timespec){.tv_nsec = 20000000}, NULL);
+    store_release(&word, 2);
+    os_futex_wake(&word);
+    assert_int_equal(errno, EDOM);
+    pthread_join(thread, &result);
+    assert_ptr_equal(result, &word);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_read_text),
         cmocka_unit_test(test_remap_to),
         cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_futex),
     };
     return cmocka_run_group_tests_name("os", tests, start, NULL);
 }
