@@ -5,6 +5,7 @@
 #include "arena/arena_internal.h"
 #include "arena/usage.h"
 #include "base/check.h"
+#include "base/upcall.h"
 #include "os/os.h"
 
 /* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do. */
@@ -32,6 +33,7 @@ void arena_release_in(uint32_t superslab, uint32_t slabs)
 {
     if (superslab_release(&superslab_table[superslab], slabs) == 0)
         arena_note_vacant(superslab);
+    upcall_background_note_free();
 }
 
 void arena_recover_after_fork(void)

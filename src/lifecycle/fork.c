@@ -9,6 +9,7 @@
 #include "base/tick.h"
 #include "base/upcall.h"
 #include "large/large.h"
+#include "lifecycle/background.h"
 #include "lifecycle/lifecycle.h"
 
 uint32_t upcall_fork_pending;
@@ -81,6 +82,7 @@ static void fork_in_child(void)
     if (!thread_is_first())
         thread_forget_first();
     survivor = tcache_self();
+    background_forget();
     store_release(&upcall_fork_pending, 1);
     give_back();
     if (!fork_without_locks && _IO_list_resetlock != NULL) /* glibc has done so itself if there were threads */

@@ -4,11 +4,10 @@
  * free, from destructors of other keys or from libc's own clean-up: it uses the stray heap, without a cache. */
 #include <errno.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "arena/meta.h"
 #include "base/upcall.h"
+#include "lifecycle/background.h"
 #include "lifecycle/lifecycle.h"
 #include "os/os.h"
 
@@ -38,7 +37,7 @@ struct lock *parked_lock(void)
 
 void thread_note_first(void)
 {
-    if (syscall(SYS_gettid) == os_process_id())
+    if (os_thread_id() == os_process_id())
         store_relaxed(&first_thread, &thread_phase);
 }
 
@@ -139,6 +138,7 @@ static void thread_exit(void *value)
     (void)value;
     /* For good: libc itself frees after the last destructor, and nobody would park the heap that attached for that. */
     thread_phase = THREAD_DETACHED;
+    background_thread_exits();
     if (t == NULL)
         return;
     upcall_fork_recover();

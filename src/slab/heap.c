@@ -2,6 +2,7 @@
 
 #include "arena/meta.h"
 #include "base/check.h"
+#include "base/upcall.h"
 #include "os/os.h"
 #include "slab/heap_internal.h"
 #include "slab/pages.h"
@@ -339,6 +340,7 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
     b->flush_count++;
     b->flush_blocks += count;
     lock_release(&h->lock);
+    upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
 }
 
 bool heap_age(struct heap *h, bool all)

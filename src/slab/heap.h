@@ -42,6 +42,7 @@ struct heap {
     uint32_t spare[HEAP_SPARE_MAX];
     struct heap *next_parked; /* lifecycle's list */
     uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
+    uint64_t harvest_batches; /* refills and flushes over all bins at the last heap_harvest */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
     /* slab/pages.h. A pass visits the bins from the last to the first */
     uint32_t purge_bins; /* bins left in this pass, the one it is at included; 0: between passes */
@@ -90,6 +91,11 @@ size_t heap_purge_pages_everywhere(void);
 /* A step of ageing for heaps that no thread of their own ages, one heap per call: the stray heap, the parked ones, and
  * those of threads that have news from others and do not come by. */
 void heap_age_next(void);
+
+/* The background thread's look at one heap: takes from it what its thread does not need if there is none, or if it has
+ * moved no batch since the last look. True if something has moved since then: the next look may find more. Under the tick
+ * lock, so that no fork catches it in between. */
+bool heap_harvest(uint32_t id);
 
 /* After fork, in the child, for a surviving slab: see docs/concurrency.md. */
 void heap_rearm_after_fork(struct heap *h, uint32_t slab);

@@ -1,5 +1,6 @@
 #include "slab/remote.h"
 
+#include "base/upcall.h"
 #include "slab/heap.h"
 
 void remote_push(uint32_t *head, uint32_t slab)
@@ -24,4 +25,5 @@ void remote_deliver(uint32_t slab, const struct bin_info *info, unsigned word, u
     /* R3, R4: we hold the token, so the owner cannot change under us; the push is our last touch */
     struct heap *owner = heap_by_id(load_relaxed(&r->owner));
     remote_push(&owner->remote_stack, slab);
+    upcall_background_note_free(); /* the owner may sleep */
 }

@@ -2,6 +2,7 @@
  * putting slabs right after fork. */
 #include "arena/meta.h"
 #include "base/check.h"
+#include "os/os.h"
 #include "slab/heap_internal.h"
 #include "slab/pages.h"
 
@@ -10,6 +11,7 @@ enum {
     OFFER_BITS = 1024,
     OFFER_LOOKS = 64, /* heaps that a thief looks at because they offered something, */
     NEWS_LOOKS = 16,  /* and because others may have freed something there */
+    HARVEST_STEPS = 16, /* of a purge pass: some milliseconds in which a fork may wait, and 256 MiB of slabs */
 };
 
 /* Two levels, so that the table costs what is used. Chunks and entries are written once: release store, acquire load. */
@@ -215,6 +217,29 @@ void heap_age_next(void)
     if (x->state != HEAP_RETIRED)
         heap_age(x, x == &stray_heap || x->state == HEAP_PARKED);
     lock_release(&x->lock);
+}
+
+bool heap_harvest(uint32_t id)
+{
+    struct heap *x = heap_by_id(id);
+    if (x == NULL || load_relaxed(&x->state) == HEAP_RETIRED)
+        return false;
+    if (!lock_try(&x->lock))
+        return true;
+    uint64_t batches = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        batches += x->bins[bin].refill_count + x->bins[bin].flush_count;
+    bool used = batches != x->harvest_batches;
+    bool moved = used || load_relaxed(&x->remote_stack) != SLAB_NONE;
+    x->harvest_batches = batches;
+    if (!used || x == &stray_heap || x->state == HEAP_PARKED) {
+        bool pages_left = heap_age(x, true);
+        for (unsigned i = 0; i < HARVEST_STEPS && x->purge_bins != 0; i++) /* a pass has begun: nobody waits for its end */
+            pages_left = heap_purge_pages(x, os_clock_ms());
+        moved |= pages_left;
+    }
+    lock_release(&x->lock);
+    return moved;
 }
 
 void heap_rearm_after_fork(struct heap *h, uint32_t slab)

@@ -40,6 +40,7 @@ struct snapshot {
     uint64_t free_clean_bytes;  /* free slabs, no pages behind them */
     uint64_t purged_bytes;      /* over the life: given back to the system, pages_purged among them */
     uint64_t superslabs_mapped, superslabs_released; /* over the life */
+    uint64_t background_steps, background_sleeps;    /* of the background thread, over the life */
 
     /* What it may hold. 0: no limit, or not asked for yet, because the process holds little. */
     uint64_t held_bytes;         /* what memory_limit_bytes is for: all that may have pages behind it, records included */

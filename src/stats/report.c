@@ -58,6 +58,8 @@ static const struct field totals[] = {
     TOTAL(entitled_bytes, UNIT_BYTES, "magazines may hold"),
     TOTAL(cache_bound_bytes, UNIT_BYTES, "bound of that, 0: none"),
     TOTAL(retained_bound_bytes, UNIT_BYTES, "bound of free_dirty_bytes, 0: the arena's own"),
+    TOTAL(background_steps, UNIT_COUNT, "steps of the background thread so far"),
+    TOTAL(background_sleeps, UNIT_COUNT, "times that it had nothing left to give back"),
     TOTAL(heaps, UNIT_COUNT, "heaps made so far"),
     TOTAL(heaps_attached, UNIT_COUNT, "heaps of living threads"),
     TOTAL(heaps_parked, UNIT_COUNT, "heaps that wait for a thread"),

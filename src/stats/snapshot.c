@@ -4,6 +4,7 @@
 #include "base/upcall.h"
 #include "config/policy.h"
 #include "large/large.h"
+#include "lifecycle/background.h"
 #include "os/os.h"
 #include "stats/counters.h"
 #include "tcache/tcache.h"
@@ -118,6 +119,14 @@ static void add_limits(struct snapshot *out)
     out->retained_bound_bytes = load_relaxed(&policy_live.retained_bytes);
 }
 
+static void add_background(struct snapshot *out)
+{
+    struct background_totals totals;
+    background_read_totals(&totals);
+    out->background_steps = totals.steps;
+    out->background_sleeps = totals.sleeps;
+}
+
 static void add_large(struct snapshot *out)
 {
     struct large_totals totals;
@@ -145,6 +154,7 @@ void snapshot_read(struct snapshot *out)
     add_arena(out);
     add_large(out);
     add_limits(out);
+    add_background(out);
     out->live_bytes = out->bin_bytes + out->large_bytes + out->huge_bytes;
     out->live_blocks += out->large_blocks + out->huge_blocks;
     out->resident_bytes =

@@ -206,6 +206,45 @@ static void test_rearm_after_fork_finds_what_dead_producers_left(void **state)
     assert_int_equal(h->bins[BIN].slab_count, 0);
 }
 
+/* What the background thread takes: nothing from a heap in use, all that is empty from one that is not. */
+static void test_harvest(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    struct lock_holder holder;
+    const unsigned count = take_slabs(h, BIN, blocks, 6);
+    assert_true(heap_harvest(h->id));  /* it has moved batches since ... */
+    assert_false(heap_harvest(h->id)); /* ... but none since that look */
+    for (unsigned i = 0; i < count; i += SLAB_BLOCKS)
+        heap_flush(h, BIN, blocks + i, SLAB_BLOCKS);
+    const uint32_t idle = h->spare_count + h->empty_count;
+    assert_true(idle > 1);
+    assert_true(heap_harvest(h->id));
+    assert_int_equal(h->spare_count + h->empty_count, idle); /* its thread may be about to need them */
+    lock_holder_start(&holder, &h->lock);
+    assert_true(heap_harvest(h->id));
+    lock_holder_end(&holder);
+    assert_false(heap_harvest(h->id));
+    assert_int_equal(h->spare_count, 0);
+    assert_int_equal(h->empty_count, 0);
+    /* News from others is collected, and is a reason to come again. */
+    take_blocks(h, BIN, blocks, 2);
+    heap_harvest(h->id);
+    deliver_block(blocks[0], BIN);
+    deliver_block(blocks[1], BIN);
+    assert_true(heap_harvest(h->id));
+    assert_int_equal(h->bins[BIN].slab_count, 0);
+    assert_false(heap_harvest(h->id));
+    /* A parked heap's slabs serve nobody: they are taken at once. */
+    take_blocks(h, BIN, blocks, 1);
+    heap_flush(h, BIN, blocks, 1);
+    assert_int_equal(h->empty_count, 1);
+    set_parked(h, true);
+    assert_true(heap_harvest(h->id));
+    assert_int_equal(h->empty_count, 0);
+    set_parked(h, false);
+}
+
 static void test_ids(void **state)
 {
     (void)state;
@@ -252,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_what_was_freed_remotely_can_be_stolen),
         cmocka_unit_test(test_bits_set_before_the_theft_come_with_their_news),
         cmocka_unit_test(test_rearm_after_fork_finds_what_dead_producers_left),
+        cmocka_unit_test(test_harvest),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_many_ids),
     };
