@@ -17,6 +17,10 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_PROFILE, ORIGIN_ENVIRONMENT };
 #define REFILL_CAP_SHARE 16
 #define REFILL_MIN 8
 
+/* A path and its NUL. */
+#define CONFIG_PATH_MAX 255
+#define CONFIG_PATH_BYTES (CONFIG_PATH_MAX + 1)
+
 /* The members that are knobs come from the table; `word` fields hold an enum profile, tiny_preset or thp. */
 #define KNOB_FIELD_BOOL(field) bool field;
 #define KNOB_FIELD_UINT(field) uint32_t field;
@@ -25,6 +29,7 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_PROFILE, ORIGIN_ENVIRONMENT };
 #define KNOB_FIELD_PROFILE(field) uint32_t field;
 #define KNOB_FIELD_PRESET(field) uint32_t field;
 #define KNOB_FIELD_THP(field) uint32_t field;
+#define KNOB_FIELD_PATH(field) char field[CONFIG_PATH_BYTES];
 #define KNOB_FIELD_OVERRIDE(field) uint32_t field[TINY_BIN_COUNT];
 
 struct config {

@@ -26,6 +26,7 @@ void dump_value(struct fmt *out, const struct knob *knob, uint64_t value)
         fmt_put(out, "%s", knob->words[value]);
         return;
     case KNOB_TYPE_OVERRIDE:
+    case KNOB_TYPE_PATH:
         return;
     }
 }
@@ -51,6 +52,9 @@ void dump_range(struct fmt *out, const struct knob *knob)
     case KNOB_TYPE_OVERRIDE:
         fmt_put(out, "Ck:cap[:refill] or Ck.size:cap[:refill], cap %llu..%llu, refill 1..cap",
                 (unsigned long long)knob->min, (unsigned long long)knob->max);
+        return;
+    case KNOB_TYPE_PATH:
+        fmt_put(out, "a path of at most %llu bytes, without control characters", (unsigned long long)knob->max);
         return;
     }
 }
@@ -109,6 +113,8 @@ void dump_config(struct fmt *out, const struct config *config)
         fmt_put(out, "%s=", knob->name);
         if (knob->type == KNOB_TYPE_OVERRIDE)
             dump_override(out, config);
+        else if (knob->type == KNOB_TYPE_PATH)
+            fmt_put(out, "%s", knob_path(knob, config));
         else
             dump_value(out, knob, knob_load(knob, config));
         fmt_put(out, "  # ");

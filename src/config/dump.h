@@ -5,7 +5,7 @@
 #include "base/fmt.h"
 #include "config/config.h"
 
-/* A value of any type but KNOB_TYPE_OVERRIDE; empty where it means unset. */
+/* A number or a word; empty where it means unset, and for what is neither. */
 void dump_value(struct fmt *out, const struct knob *knob, uint64_t value);
 /* What a knob accepts, with its unit. */
 void dump_range(struct fmt *out, const struct knob *knob);

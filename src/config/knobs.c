@@ -31,6 +31,7 @@ static const char *const thp_words[] = {
 #define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = preset_words
 #define TYPE_THP .type = KNOB_TYPE_WORD, .words = thp_words
 #define TYPE_OVERRIDE .type = KNOB_TYPE_OVERRIDE
+#define TYPE_PATH .type = KNOB_TYPE_PATH
 #define BY_PROFILE(b, a, t) .in_profiles = true, .balanced = (b), .adaptive = (a), .tight = (t)
 #define NO_PROFILE .in_profiles = false
 
@@ -84,4 +85,14 @@ void knob_store(const struct knob *knob, struct config *config, uint64_t value)
         *(uint32_t *)field = (uint32_t)value;
         return;
     }
+}
+
+const char *knob_path(const struct knob *knob, const struct config *config)
+{
+    return (const char *)config + knob->offset;
+}
+
+void knob_store_path(const struct knob *knob, struct config *config, const char *path)
+{
+    strcpy((char *)config + knob->offset, path);
 }

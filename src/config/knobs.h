@@ -18,7 +18,8 @@ enum knob_type {
     KNOB_TYPE_BYTES,
     KNOB_TYPE_RATIO, /* held in parts per million */
     KNOB_TYPE_WORD,  /* held as the index in `words` */
-    KNOB_TYPE_OVERRIDE,
+    KNOB_TYPE_OVERRIDE, /* this and what follows is no number: knob_load and knob_store are not for it */
+    KNOB_TYPE_PATH,     /* held as text; min and max are those of its length */
 };
 
 enum { RATIO_ONE_PPM = 1000000, RATIO_DECIMALS = 6 };
@@ -54,8 +55,16 @@ extern const char *const profile_words[];
 /* The row whose name is the first `length` bytes of `name`; NULL where there is none. */
 const struct knob *knob_find(const char *name, size_t length);
 
-/* A knob's value in a config. An override list has no single value: not for KNOB_TYPE_OVERRIDE. */
+static inline bool knob_is_number(const struct knob *knob)
+{
+    return knob->type < KNOB_TYPE_OVERRIDE;
+}
+
+/* A knob's value in a config. Precondition: knob_is_number. */
 uint64_t knob_load(const struct knob *knob, const struct config *config);
 void knob_store(const struct knob *knob, struct config *config, uint64_t value);
+/* The same for KNOB_TYPE_PATH: "" where it is unset. What is stored has at most CONFIG_PATH_MAX bytes. */
+const char *knob_path(const struct knob *knob, const struct config *config);
+void knob_store_path(const struct knob *knob, struct config *config, const char *path);
 
 #endif

@@ -15,6 +15,7 @@
 #define TYPE_PRESET "word"
 #define TYPE_THP "word"
 #define TYPE_OVERRIDE "list"
+#define TYPE_PATH "path"
 
 static const struct {
     const char *type;
@@ -37,7 +38,7 @@ static struct fmt *scratch_start(void)
 
 static int is_unset(const struct knob *knob, uint64_t value)
 {
-    return knob->type == KNOB_TYPE_OVERRIDE || (knob->type == KNOB_TYPE_WORD && value < knob->min);
+    return !knob_is_number(knob) || (knob->type == KNOB_TYPE_WORD && value < knob->min);
 }
 
 static const char *value_text(const struct knob *knob, uint64_t value)

@@ -121,6 +121,7 @@ static bool parse_unbounded(const struct knob *knob, const char *text, uint64_t 
     case KNOB_TYPE_WORD:
         return parse_word(text, knob->words, knob->min, knob->max, value);
     case KNOB_TYPE_OVERRIDE:
+    case KNOB_TYPE_PATH:
         break;
     }
     return false;
@@ -133,6 +134,17 @@ bool parse_value(const struct knob *knob, const char *text, uint64_t *value)
         return false;
     *value = candidate;
     return true;
+}
+
+bool parse_path(const char *text, uint64_t min, uint64_t max)
+{
+    size_t length = 0;
+    for (; text[length] != '\0'; length++) {
+        const unsigned char c = (unsigned char)text[length];
+        if (c < ' ' || c == 0x7f)
+            return false;
+    }
+    return length >= min && length <= max;
 }
 
 /* Ck or Ck.size, as the bins first .. last. */

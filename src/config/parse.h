@@ -21,8 +21,12 @@ bool parse_ratio(const char *text, uint64_t *ppm);
 /* One of words[first .. last], as its index. */
 bool parse_word(const char *text, const char *const *words, uint64_t first, uint64_t last, uint64_t *value);
 
-/* A value of any type but KNOB_TYPE_OVERRIDE, within the knob's bounds. */
+/* A number or a word, within the knob's bounds. Precondition: knob_is_number. */
 bool parse_value(const struct knob *knob, const char *text, uint64_t *value);
+
+/* Whether text can be a path of min to max bytes. Control characters are refused: they make a mess of every message and
+ * dump, and are a sign of a file with foreign line ends. */
+bool parse_path(const char *text, uint64_t min, uint64_t max);
 
 /* A comma-separated list of Ck:cap[:refill] and Ck.size:cap[:refill], with cap between the bounds and refill in
  * 1..cap; later items win. On failure *bad_item points at the item at fault within text. */

@@ -51,13 +51,12 @@ static void report_refused(struct config_report *report, const struct config *co
     struct fmt *out = report->sink;
     if (!out)
         return;
-    const uint64_t used = knob_load(knob, config);
     put_refused(out, knob, text);
     fmt_put(out, "; using ");
-    if (knob->type == KNOB_TYPE_WORD && used < knob->min)
+    if (!knob_is_number(knob) || (knob->type == KNOB_TYPE_WORD && knob_load(knob, config) < knob->min))
         fmt_put(out, "none");
     else
-        dump_value(out, knob, used);
+        dump_value(out, knob, knob_load(knob, config));
     fmt_put(out, " (");
     dump_origin(out, config, config->origin[knob - knob_table]);
     fmt_put(out, ")\n");
@@ -120,6 +119,18 @@ static void resolve_knob(struct config *out, const struct knob *knob, const char
     }
 }
 
+static void resolve_path(struct config *out, const struct knob *knob, const char *text, struct config_report *report)
+{
+    if (!text || *text == '\0')
+        return;
+    if (!parse_path(text, knob->min, knob->max)) {
+        report_refused(report, out, knob, text);
+        return;
+    }
+    knob_store_path(knob, out, text);
+    out->origin[knob - knob_table] = ORIGIN_ENVIRONMENT;
+}
+
 static uint32_t refill_for(uint32_t cap)
 {
     uint32_t refill = cap / REFILL_CAP_SHARE;
@@ -162,6 +173,8 @@ void config_resolve(struct config *out, char *const *envp, bool secure, struct c
         const struct knob *knob = &knob_table[i];
         if (knob->type == KNOB_TYPE_OVERRIDE)
             resolve_bins(out, knob, given.text[i], report);
+        else if (knob->type == KNOB_TYPE_PATH)
+            resolve_path(out, knob, given.text[i], report);
         else
             resolve_knob(out, knob, given.text[i], report);
     }

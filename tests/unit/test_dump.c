@@ -22,7 +22,7 @@ static void test_dump_lines(void **state)
     char text[4096];
     struct resolved result;
     RESOLVE(&result, "HAKMEM_PROFILE=adaptive", "HAKMEM_THREAD_CACHE_BYTES=1M",
-            "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C3.112:200:16,C0:100");
+            "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C3.112:200:16,C0:100", "HAKMEM_LEARN_JOURNAL=/var/log/a journal.%p");
     dump_text(text, sizeof text, &result.config);
     assert_string_equal(text, "HAKMEM_PROFILE=adaptive  # environment\n"
                               "HAKMEM_ALLOC_LEARN=1  # profile adaptive\n"
@@ -32,6 +32,8 @@ static void test_dump_lines(void **state)
                               "HAKMEM_MEM_LEARN_WINDOW=10000  # profile adaptive\n"
                               "HAKMEM_MEM_LEARN_THRESHOLD=0.8  # profile adaptive\n"
                               "HAKMEM_LEARN_ADVANCED=1  # profile adaptive\n"
+                              "HAKMEM_LEARN_JOURNAL=/var/log/a journal.%p  # environment\n"
+                              "HAKMEM_LEARN_EXPORT=  # default\n"
                               "HAKMEM_SUPERSLAB_REUSE=1  # profile adaptive\n"
                               "HAKMEM_SUPERSLAB_PREWARM=2  # profile adaptive\n"
                               "HAKMEM_TINY_PRESET=default  # profile adaptive\n"
@@ -67,7 +69,8 @@ static void test_dump_reads_back(void **state)
     char *entries[KNOB_COUNT + 1] = {NULL};
     struct resolved before, after;
     RESOLVE(&before, "HAKMEM_PROFILE=tight", "HAKMEM_MEM_LEARN_THRESHOLD=0.000123", "HAKMEM_ALLOC_LEARN_RATE=1",
-            "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C4:9:3,C5:77,C5.384:78,C2.48:1,C2.64:1", "HAKMEM_DEBUG_LEVEL=2");
+            "HAKMEM_TINY_TLS_CLASS_OVERRIDE=C4:9:3,C5:77,C5.384:78,C2.48:1,C2.64:1", "HAKMEM_DEBUG_LEVEL=2",
+            "HAKMEM_LEARN_EXPORT=learned.%p.env");
     dump_text(text, sizeof text, &before.config);
     size_t count = 0;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
@@ -79,9 +82,10 @@ static void test_dump_reads_back(void **state)
     resolve_vector(&after, entries, false);
     assert_int_equal(after.problem_count, 0);
     for (uint32_t i = 0; i < KNOB_COUNT; i++) {
-        if (knob_table[i].type != KNOB_TYPE_OVERRIDE)
+        if (knob_is_number(&knob_table[i]))
             assert_int_equal(knob_load(&knob_table[i], &after.config), knob_load(&knob_table[i], &before.config));
     }
+    assert_string_equal(after.config.learn_export, "learned.%p.env");
     assert_memory_equal(after.config.bin_cap, before.config.bin_cap, sizeof before.config.bin_cap);
     assert_memory_equal(after.config.bin_refill, before.config.bin_refill, sizeof before.config.bin_refill);
     assert_memory_equal(after.config.bin_cap_is_user, before.config.bin_cap_is_user,

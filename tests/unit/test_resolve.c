@@ -33,7 +33,7 @@ static void assert_all_defaults(const struct resolved *result)
     assert_string_equal(result->text, "");
     for (uint32_t i = 0; i < KNOB_COUNT; i++) {
         assert_int_equal(result->config.origin[i], ORIGIN_DEFAULT);
-        if (knob_table[i].type != KNOB_TYPE_OVERRIDE)
+        if (knob_is_number(&knob_table[i]))
             assert_knob(result, i, knob_table[i].fallback, ORIGIN_DEFAULT);
     }
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
@@ -94,7 +94,7 @@ static void test_every_knob_accepts_its_bounds(void **state)
     for (uint32_t i = 0; i < KNOB_COUNT; i++) {
         const struct knob *knob = &knob_table[i];
         const uint64_t values[] = {knob->min, knob->max, knob->fallback};
-        for (size_t v = 0; v < 3 && knob->type != KNOB_TYPE_OVERRIDE; v++) {
+        for (size_t v = 0; v < 3 && knob_is_number(knob); v++) {
             char text[64];
             struct resolved result;
             value_text(text, sizeof text, knob, values[v]);
@@ -120,7 +120,7 @@ static void assert_refused(uint32_t id, const char *text)
     assert_memory_equal(result.text, start, strlen(start));
     assert_ptr_equal(strchr(result.text, '\n'), result.text + strlen(result.text) - 1);
     assert_int_equal(result.config.origin[id], ORIGIN_DEFAULT);
-    if (knob->type != KNOB_TYPE_OVERRIDE)
+    if (knob_is_number(knob))
         assert_knob(&result, id, knob->fallback, ORIGIN_DEFAULT);
 }
 
@@ -132,9 +132,11 @@ static void test_every_knob_refuses_what_it_must(void **state)
     for (uint32_t i = 0; i < KNOB_COUNT; i++) {
         const struct knob *knob = &knob_table[i];
         char text[64];
+        if (knob->type == KNOB_TYPE_PATH) /* nearly anything is a path: test_paths */
+            continue;
         for (size_t g = 0; g < sizeof garbage / sizeof garbage[0]; g++)
             assert_refused(i, garbage[g]);
-        if (knob->type == KNOB_TYPE_OVERRIDE)
+        if (!knob_is_number(knob))
             continue;
         value_text(text, sizeof text - 2, knob, knob->max);
         strcat(text, "x");
@@ -148,6 +150,33 @@ static void test_every_knob_refuses_what_it_must(void **state)
             assert_refused(i, text);
         }
     }
+}
+
+static void test_paths(void **state)
+{
+    (void)state;
+    struct resolved result;
+    static char entry[400] = "HAKMEM_LEARN_EXPORT=";
+    const size_t name_length = strlen(entry);
+    RESOLVE(&result, "HAKMEM_LEARN_EXPORT=/srv/a b=\xc3\xa4-%p.env", "HAKMEM_LEARN_JOURNAL=x");
+    assert_int_equal(result.problem_count, 0);
+    assert_string_equal(result.config.learn_export, "/srv/a b=\xc3\xa4-%p.env");
+    assert_string_equal(result.config.learn_journal, "x");
+    assert_int_equal(result.config.origin[KNOB_LEARN_EXPORT], ORIGIN_ENVIRONMENT);
+
+    memset(entry + name_length, 'x', CONFIG_PATH_MAX);
+    RESOLVE(&result, entry);
+    assert_int_equal(result.problem_count, 0);
+    assert_int_equal(strlen(result.config.learn_export), CONFIG_PATH_MAX);
+    entry[name_length + CONFIG_PATH_MAX] = 'x';
+    RESOLVE(&result, entry);
+    assert_int_equal(result.problem_count, 1);
+    assert_string_equal(result.config.learn_export, "");
+    assert_int_equal(result.config.origin[KNOB_LEARN_EXPORT], ORIGIN_DEFAULT);
+
+    RESOLVE(&result, "HAKMEM_LEARN_JOURNAL=journal\r");
+    assert_string_equal(result.text, "hakmem: HAKMEM_LEARN_JOURNAL=journal?: accepted is a path of at most 255 bytes, "
+                                     "without control characters; using none (default)\n");
 }
 
 static void test_empty_is_unset(void **state)
@@ -318,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_rows_are_sound),
         cmocka_unit_test(test_every_knob_accepts_its_bounds),
         cmocka_unit_test(test_every_knob_refuses_what_it_must),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_empty_is_unset),
         cmocka_unit_test(test_first_of_two_entries_counts),
         cmocka_unit_test(test_profiles_apply),
