@@ -1,0 +1,139 @@
+#define _GNU_SOURCE
+#include "os/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FILE_RIGHTS = 0666 }; /* the umask takes from them */
+
+/* The result of a raw system call as the kernel gave it, errno as it was. */
+static long keep_errno(long result, int saved)
+{
+    if (result == -1)
+        result = -errno;
+    errno = saved;
+    return result;
+}
+
+#define OS_CALL(...) keep_errno(syscall(__VA_ARGS__), saved)
+
+int os_file_open(const char *path, enum os_file_mode mode)
+{
+    static const int flags[] = {
+        [OS_FILE_READ] = O_RDONLY,
+        [OS_FILE_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
+        [OS_FILE_CREATE] = O_WRONLY | O_CREAT | O_EXCL,
+    };
+    int saved = errno;
+    /* O_NONBLOCK: a named pipe without a reader is an error instead of a place to wait. */
+    return (int)OS_CALL(SYS_openat, AT_FDCWD, path, flags[mode] | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, FILE_RIGHTS);
+}
+
+/* A pipe whose reader is gone (SIGPIPE) or a limit on file sizes (SIGXFSZ) must not end a program that never wrote
+ * there itself. Both signals are sent to the writing thread, so they can be held back, and taken where the write
+ * failed. The kernel's own set: libc's calls may be interposed, and sigtimedwait is a cancellation point. */
+struct signal_guard {
+    uint64_t mask; /* as it was */
+    uint64_t pending;
+};
+
+enum { KERNEL_SIGSET_BYTES = sizeof(uint64_t) };
+
+static const uint64_t write_signals = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1);
+
+static void signals_hold(struct signal_guard *guard)
+{
+    *guard = (struct signal_guard){ 0 };
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &write_signals, &guard->mask, KERNEL_SIGSET_BYTES);
+    syscall(SYS_rt_sigpending, &guard->pending, KERNEL_SIGSET_BYTES);
+}
+
+static void signals_release(const struct signal_guard *guard, int error)
+{
+    static const struct timespec at_once;
+    const uint64_t ours = write_signals & ~guard->pending;
+    if (error == EPIPE || error == EFBIG)
+        syscall(SYS_rt_sigtimedwait, &ours, NULL, &at_once, KERNEL_SIGSET_BYTES);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &guard->mask, NULL, KERNEL_SIGSET_BYTES);
+}
+
+int os_file_write(int fd, const void *bytes, size_t count)
+{
+    const int saved = errno;
+    const char *at = bytes;
+    int error = 0;
+    struct signal_guard guard;
+    signals_hold(&guard);
+    while (count > 0 && error == 0) {
+        const long written = syscall(SYS_write, fd, at, count);
+        if (written > 0) {
+            at += written;
+            count -= (size_t)written;
+        } else if (written == 0 || errno != EINTR) {
+            error = written == 0 ? EIO : errno;
+        }
+    }
+    signals_release(&guard, error);
+    errno = saved;
+    return error;
+}
+
+long os_file_read(int fd, void *buffer, size_t capacity)
+{
+    int saved = errno;
+    return OS_CALL(SYS_read, fd, buffer, capacity);
+}
+
+uint64_t os_file_bytes(int fd)
+{
+    int saved = errno;
+    const long end = OS_CALL(SYS_lseek, fd, 0L, SEEK_END);
+    return end > 0 ? (uint64_t)end : 0;
+}
+
+void os_file_close(int fd)
+{
+    int saved = errno;
+    OS_CALL(SYS_close, fd);
+}
+
+bool os_file_is_replaceable(const char *path)
+{
+    struct stat status;
+    int saved = errno;
+    const long result = OS_CALL(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW);
+    return result == -ENOENT || (result == 0 && S_ISREG(status.st_mode));
+}
+
+int os_file_rename(const char *from, const char *to)
+{
+    int saved = errno;
+    return (int)-OS_CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+void os_file_remove(const char *path)
+{
+    int saved = errno;
+    OS_CALL(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+bool os_process_exists(int process_id)
+{
+    int saved = errno;
+    return OS_CALL(SYS_kill, process_id, 0) != -ESRCH;
+}
+
+uint64_t os_wall_clock_ms(void)
+{
+    struct timespec now;
+    const int saved = errno;
+    if (clock_gettime(CLOCK_REALTIME_COARSE, &now) != 0)
+        now = (struct timespec){ 0 };
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}

@@ -1,0 +1,37 @@
+/* Files that the user named: journals and exported profiles. Raw system calls throughout, no stream and no memory, so
+ * that they may be used at exit and from any slow path that holds no lock. errno is preserved; errors are returned.
+ * No call waits for another process, and none raises a signal. Thread-safe. */
+#ifndef HAKMEM_OS_FILE_H
+#define HAKMEM_OS_FILE_H
+
+#include "base/attr.h"
+
+enum os_file_mode {
+    OS_FILE_READ,
+    OS_FILE_APPEND, /* made where it does not exist; every write goes to its end, as one piece */
+    OS_FILE_CREATE, /* EEXIST where it does, be it a dangling link */
+};
+
+/* A descriptor, closed by exec; or -errno. */
+int os_file_open(const char *path, enum os_file_mode mode);
+/* All of it, or the errno. */
+int os_file_write(int fd, const void *bytes, size_t count);
+/* Bytes read, at most `capacity`; -errno. */
+long os_file_read(int fd, void *buffer, size_t capacity);
+/* Its size; 0 for what has none, such as a pipe. */
+uint64_t os_file_bytes(int fd);
+void os_file_close(int fd);
+
+/* Whether the path names nothing yet, or a regular file: what may be replaced by another file. Links are not
+ * followed. */
+bool os_file_is_replaceable(const char *path);
+/* Puts `from` in the place of `to` in one step. 0 or the errno. */
+int os_file_rename(const char *from, const char *to);
+void os_file_remove(const char *path);
+
+/* False: no such process is there. */
+bool os_process_exists(int process_id);
+/* Milliseconds since 1970 by the system's wall clock, coarse. */
+uint64_t os_wall_clock_ms(void);
+
+#endif
