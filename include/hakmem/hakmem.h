@@ -2,8 +2,8 @@
  * HAKMEM, whoever serves the plain name; where libhakmem serves both, a block had under one name may be freed under the
  * other.
  *
- * All functions are thread-safe. None but hakmem_malloc_info and hakmem_malloc_stats does input or output. Sizes are in
- * bytes. Unless said otherwise a function that cannot get memory, or is asked for more than PTRDIFF_MAX bytes, returns
+ * All functions are thread-safe. None but hakmem_malloc_info, hakmem_malloc_stats and hakmem_learn_export does input or
+ * output. Sizes are in bytes. Unless said otherwise a function that cannot get memory, or is asked for more than PTRDIFF_MAX bytes, returns
  * NULL and sets errno to ENOMEM; one that succeeds leaves errno alone. Blocks are aligned to 16 bytes at least. A
  * pointer that is not a live block's is an error of the program: where it is noticed, one line on stderr names it
  * and the process aborts. */
@@ -159,6 +159,13 @@ size_t hakmem_purge(void) HAKMEM_NOTHROW;
  * all free memory does. The thread may go on to allocate at any time; its caches then grow anew. Thread-safe. The idea is
  * gperftools' MallocExtension::MarkThreadIdle. */
 void hakmem_thread_idle(void) HAKMEM_NOTHROW;
+
+/* Writes what this process has learned up to now as a profile, a file of KEY=VALUE lines that any later start can be given
+ * (docs/tuning.md). %p in the path stands for the process id; NULL: the path of HAKMEM_LEARN_EXPORT. An existing
+ * regular file is replaced in one step, so a reader never finds half of one; a link or a device is not touched. Returns
+ * 0 or an error number and leaves errno alone: EINVAL for a path that names no regular file, or where NULL is given and
+ * no path is set; ENAMETOOLONG; ENOMEM; and whatever open, write and rename may fail with. */
+int hakmem_learn_export(const char *path) HAKMEM_NOTHROW;
 
 #ifdef __cplusplus
 }

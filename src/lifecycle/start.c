@@ -5,6 +5,7 @@
 #include "base/tick.h"
 #include "config/config.h"
 #include "config/policy.h"
+#include "learn/export.h"
 #include "lifecycle/lifecycle.h"
 #include "os/os.h"
 #include "stats/report.h"
@@ -73,10 +74,12 @@ __attribute__((constructor(101))) static void process_constructor(void)
     fork_register_handlers();
     if (config_get()->stats_enable)
         stats_start();
+    export_start();
 }
 
 __attribute__((destructor(101))) static void process_destructor(void)
 {
     if (config_get()->stats_enable)
         stats_at_exit();
+    export_at_exit();
 }

@@ -1,0 +1,51 @@
+#include "learn/collect.h"
+
+#include "base/upcall.h"
+#include "config/policy.h"
+#include "tcache/tcache.h"
+
+/* What the thread's traffic has earned the bin: how far its array had to grow. A magazine that gives entries up for a
+ * while, because its bin lies idle or another needs the bytes, keeps it. The heap's lock is held, so it stays. */
+static uint32_t earned_cap(const struct tcache_bin *bin)
+{
+    return bin->room;
+}
+
+/* The heap's lock is held. */
+static void add_heap(struct learned_profile *out, const struct heap *h, const struct tcache *t)
+{
+    if (t->checked) /* its magazines hold nothing, on purpose */
+        return;
+    for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        const struct heap_bin *from = &h->bins[bin];
+        learn_bin_add(&out->bins[bin], earned_cap(&t->bins[bin]), from->refill_count, from->refill_blocks);
+    }
+}
+
+/* The words that profiles have knobs for. */
+static void read_policy(struct policy *out)
+{
+    out->thread_cache_bytes = load_relaxed(&policy_live.thread_cache_bytes);
+    out->decay_ms = load_relaxed(&policy_live.decay_ms);
+    out->decay_floor_bytes = load_relaxed(&policy_live.decay_floor_bytes);
+    out->decay_rate_bytes = load_relaxed(&policy_live.decay_rate_bytes);
+    out->retained_superslabs = load_relaxed(&policy_live.retained_superslabs);
+    out->prewarm_superslabs = load_relaxed(&policy_live.prewarm_superslabs);
+}
+
+void learn_collect(struct learned_profile *out)
+{
+    *out = (struct learned_profile){0};
+    read_policy(&out->policy);
+    upcall_fork_recover();
+    const uint32_t count = heap_count();
+    for (uint32_t id = 1; id <= count; id++) {
+        struct heap *h = heap_by_id(id);
+        /* The stray heap has no cache; nobody gives a retired heap's lock back. */
+        if (h == NULL || h == &stray_heap || load_relaxed(&h->state) == HEAP_RETIRED)
+            continue;
+        lock_acquire(&h->lock);
+        add_heap(out, h, tcache_of_heap(h));
+        lock_release(&h->lock);
+    }
+}

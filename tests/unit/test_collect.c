@@ -1,0 +1,117 @@
+#include "unit.h"
+
+#include "caches.h"
+#include "learn/collect.h"
+
+static struct learned_profile learned; /* too large for a stack */
+
+static void test_policy(void **state)
+{
+    (void)state;
+    store_relaxed(&policy_live.decay_ms, 77);
+    store_relaxed(&policy_live.prewarm_superslabs, 3);
+    learn_collect(&learned);
+    assert_int_equal(learned.policy.decay_floor_bytes, config_get()->decay_floor_bytes);
+    assert_int_equal(learned.policy.decay_rate_bytes, config_get()->decay_rate_bytes);
+    assert_int_equal(learned.policy.decay_ms, 77);
+    assert_int_equal(learned.policy.prewarm_superslabs, 3);
+    assert_int_equal(learned.policy.thread_cache_bytes, config_get()->thread_cache_bytes);
+    assert_int_equal(learned.policy.retained_superslabs, RETAIN_ALL_SUPERSLABS);
+}
+
+enum { BIN = 9, BLOCKS = 400 };
+
+/* Bursts that a first magazine cannot hold. */
+static void work(struct tcache *t, unsigned rounds)
+{
+    static void *blocks[BLOCKS];
+    for (unsigned round = 0; round < rounds; round++) {
+        for (unsigned i = 0; i < BLOCKS; i++)
+            blocks[i] = cache_take(t, BIN);
+        for (unsigned i = 0; i < BLOCKS; i++)
+            cache_give(t, BIN, blocks[i]);
+    }
+}
+
+static void test_caches(void **state)
+{
+    (void)state;
+    learn_collect(&learned);
+    assert_int_equal(learned.bins[BIN].cache_count, 0);
+    struct tcache *busy = new_cache(), *quiet = new_cache();
+    work(busy, 20);
+    void *one = cache_take(quiet, BIN);
+    learn_collect(&learned);
+    const struct learn_bin *bin = &learned.bins[BIN];
+    assert_int_equal(bin->cache_count, 2);
+    assert_int_equal(bin->sample_count, 2);
+    assert_int_equal(bin->samples[0].cap, quiet->bins[BIN].room);
+    assert_int_equal(bin->samples[0].misses, 1);
+    assert_int_equal(bin->samples[1].cap, busy->bins[BIN].room);
+    assert_int_equal(bin->samples[1].misses, busy->heap.bins[BIN].refill_count);
+    assert_int_equal(bin->samples[1].blocks, busy->heap.bins[BIN].refill_blocks);
+    cache_give(quiet, BIN, one);
+
+    /* What was earned is remembered while the bin lies idle. */
+    const uint32_t earned = busy->bins[BIN].room;
+    tcache_close_idle(busy);
+    tcache_close_idle(busy);
+    assert_false(busy->bins[BIN].opened);
+    assert_true(busy->bins[BIN].capacity < earned);
+    learn_collect(&learned);
+    assert_int_equal(learned.bins[BIN].samples[1].cap, earned);
+}
+
+static void test_checked_caches_say_nothing(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    learn_collect(&learned);
+    const uint32_t before = learned.bins[BIN].cache_count;
+    t->checked = true;
+    cache_give(t, BIN, cache_take(t, BIN));
+    learn_collect(&learned);
+    assert_int_equal(learned.bins[BIN].cache_count, before);
+}
+
+struct worker {
+    uint32_t stop, rounds; /* atomic */
+};
+
+static void *keep_working(void *argument)
+{
+    struct worker *worker = argument;
+    struct tcache *t = new_cache();
+    while (load_relaxed(&worker->stop) == 0) {
+        work(t, 1);
+        fetch_add_relaxed(&worker->rounds, 1);
+    }
+    return NULL;
+}
+
+/* Beside a thread that works: for the race detector. */
+static void test_concurrently(void **state)
+{
+    (void)state;
+    struct worker worker = {0};
+    pthread_t thread;
+    start_thread(&thread, keep_working, &worker);
+    assert_true(WAIT_UNTIL(load_relaxed(&worker.rounds) > 0));
+    for (unsigned i = 0; i < 200; i++)
+        learn_collect(&learned);
+    store_relaxed(&worker.stop, 1);
+    pthread_join(thread, NULL);
+    learn_collect(&learned);
+    assert_true(learned.bins[BIN].cache_count >= 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_policy, reset_policy),
+        cmocka_unit_test(test_caches),
+        cmocka_unit_test(test_checked_caches_say_nothing),
+        cmocka_unit_test(test_concurrently),
+    };
+    return cmocka_run_group_tests_name("collect", tests, NULL, NULL);
+}
