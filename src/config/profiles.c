@@ -1,6 +1,7 @@
 #include "config/profiles.h"
 
 #include "config/classes.h"
+#include "config/config.h"
 
 uint64_t profile_value(enum profile profile, const struct knob *knob)
 {
@@ -27,4 +28,12 @@ uint32_t preset_cap(enum tiny_preset preset, uint32_t class_index)
         [TINY_PRESET_ULTRA_TIGHT] = {32, 32, 32, 32, 32, 32, 32, 32},
     };
     return caps[preset][class_index];
+}
+
+uint32_t default_refill(uint32_t cap)
+{
+    uint32_t refill = cap / REFILL_CAP_SHARE;
+    if (refill < REFILL_MIN)
+        refill = REFILL_MIN;
+    return refill < cap ? refill : cap;
 }

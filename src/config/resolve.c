@@ -131,14 +131,6 @@ static void resolve_path(struct config *out, const struct knob *knob, const char
     out->origin[knob - knob_table] = ORIGIN_ENVIRONMENT;
 }
 
-static uint32_t refill_for(uint32_t cap)
-{
-    uint32_t refill = cap / REFILL_CAP_SHARE;
-    if (refill < REFILL_MIN)
-        refill = REFILL_MIN;
-    return refill < cap ? refill : cap;
-}
-
 static void resolve_bins(struct config *out, const struct knob *knob, const char *text, struct config_report *report)
 {
     struct class_override override = {0};
@@ -154,7 +146,7 @@ static void resolve_bins(struct config *out, const struct knob *knob, const char
         const uint32_t cap = is_user ? override.cap[bin] : preset_cap(out->tiny_preset, tiny_bin_class(bin));
         out->bin_cap_is_user[bin] = is_user;
         out->bin_cap[bin] = cap;
-        out->bin_refill[bin] = override.refill[bin] > 0 ? override.refill[bin] : refill_for(cap);
+        out->bin_refill[bin] = override.refill[bin] > 0 ? override.refill[bin] : default_refill(cap);
     }
 }
 

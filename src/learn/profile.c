@@ -132,7 +132,7 @@ static void explain_bins(struct fmt *out, const struct lesson *lesson)
             continue;
         const struct learn_bin *from = &lesson->learned->bins[bin];
         profile_put_weight(out, bin, lesson->choices[bin].misses);
-        fmt_put(out, " misses of %u caches, caps %u to %u; the ceiling was %u:%u\n", from->cache_count,
+        fmt_put(out, " misses; thread caches: %u, caps %u to %u; ceiling at start %u:%u\n", from->cache_count,
                 from->samples[0].cap, from->samples[from->sample_count - 1].cap, lesson->started->bin_cap[bin],
                 lesson->started->bin_refill[bin]);
     }

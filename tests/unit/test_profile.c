@@ -105,7 +105,8 @@ static void test_learned_values(void **state)
     assert_non_null(strstr(text, "\n# Learned: the program started with 4194304.\nHAKMEM_THREAD_CACHE_BYTES="));
     assert_non_null(strstr(text, "\n# As the environment said; the profile has 1.\nHAKMEM_STATS_ENABLE=0\n"));
     assert_non_null(strstr(text, "\n# Off: what it learned stands in this file.\nHAKMEM_ALLOC_LEARN=0\n"));
-    assert_non_null(strstr(text, "\n# weight C3.112 910 misses of 2 caches, caps 200 to 300; the ceiling was 300:30\n"));
+    assert_non_null(strstr(text, "\n# weight C3.112 910 misses; thread caches: 2, caps 200 to 300; ceiling at start "
+                                 "300:30\n"));
     assert_non_null(strstr(text, "\nHAKMEM_MEM_LEARN_THRESHOLD=0.8\n")); /* as it was: no comment of its own */
     assert_null(strstr(text, "HAKMEM_PROFILE="));
 }
