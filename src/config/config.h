@@ -4,6 +4,7 @@
 #define HAKMEM_CONFIG_CONFIG_H
 
 #include "base/attr.h"
+#include "config/auto.h"
 #include "config/classes.h"
 #include "config/knobs.h"
 
@@ -39,6 +40,7 @@ struct config {
     uint32_t bin_refill[TINY_BIN_COUNT];
     bool bin_cap_is_user[TINY_BIN_COUNT]; /* the cap was named by an override, so it is a ceiling for learning too */
     uint8_t origin[KNOB_COUNT];           /* enum config_origin */
+    struct auto_choice auto_choice;       /* under PROFILE_AUTO */
     bool is_sealed;                       /* config_start is done */
 };
 
@@ -59,6 +61,12 @@ extern struct config_page hakmem_config_page __attribute__((visibility("hidden")
 FAST const struct config *config_get(void)
 {
     return &hakmem_config_page.config;
+}
+
+/* The profile that values come from: under `auto` the one that it chose. */
+static inline enum profile config_base_profile(const struct config *config)
+{
+    return (enum profile)(config->profile == PROFILE_AUTO ? config->auto_choice.profile : config->profile);
 }
 
 /* Reads `envp` (NULL: all defaults; secure: likewise, for AT_SECURE processes), fills the struct and makes it

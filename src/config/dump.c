@@ -1,5 +1,7 @@
 #include "config/dump.h"
 
+#include "config/profiles.h"
+
 static void put_ppm(struct fmt *out, uint64_t ppm)
 {
     unsigned decimals = RATIO_DECIMALS;
@@ -98,12 +100,36 @@ void dump_origin(struct fmt *out, const struct config *config, enum config_origi
         fmt_put(out, "default");
         return;
     case ORIGIN_PROFILE:
-        fmt_put(out, "profile %s", profile_words[config->profile]);
+        fmt_put(out, "profile %s", profile_words[config_base_profile(config)]);
         return;
     case ORIGIN_ENVIRONMENT:
         fmt_put(out, "environment");
         return;
     }
+}
+
+/* What `auto` took, and why. */
+static void put_choice(struct fmt *out, const struct auto_choice *choice)
+{
+    static const char *const bounds[] = {
+        [AUTO_BOUND_NONE] = "no limit is known",
+        [AUTO_BOUND_CGROUP] = "bytes are the limit of the control group",
+        [AUTO_BOUND_RLIMIT] = "bytes are the resource limit",
+        [AUTO_BOUND_MACHINE] = "bytes are what the machine has",
+    };
+    fmt_put(out, "; took %s because ", profile_words[choice->profile]);
+    if (choice->bound != AUTO_BOUND_NONE)
+        fmt_put(out, "%llu ", (unsigned long long)choice->memory_bytes);
+    fmt_put(out, "%s", bounds[choice->bound]);
+    if (choice->cpu_count != 0)
+        fmt_put(out, ", for %u CPUs", choice->cpu_count);
+}
+
+static void put_budget(struct fmt *out, const struct config *config)
+{
+    if (config->thread_cache_bytes < profile_value(config_base_profile(config), &knob_table[KNOB_THREAD_CACHE_BYTES]))
+        fmt_put(out, ", lowered: 1/%u of the memory over %u threads for each CPU", AUTO_CACHE_SHARE,
+                AUTO_THREADS_PER_CPU);
 }
 
 void dump_config(struct fmt *out, const struct config *config)
@@ -119,6 +145,10 @@ void dump_config(struct fmt *out, const struct config *config)
             dump_value(out, knob, knob_load(knob, config));
         fmt_put(out, "  # ");
         dump_origin(out, config, config->origin[i]);
+        if (i == KNOB_PROFILE && config->profile == PROFILE_AUTO)
+            put_choice(out, &config->auto_choice);
+        if (i == KNOB_THREAD_CACHE_BYTES && config->profile == PROFILE_AUTO && config->origin[i] == ORIGIN_PROFILE)
+            put_budget(out, config);
         fmt_put(out, "\n");
         fmt_flush(out);
     }

@@ -10,6 +10,7 @@ const char *const profile_words[] = {
     [PROFILE_BALANCED] = "balanced",
     [PROFILE_ADAPTIVE] = "adaptive",
     [PROFILE_TIGHT] = "tight",
+    [PROFILE_AUTO] = "auto",
 };
 
 static const char *const preset_words[] = {

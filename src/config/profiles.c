@@ -16,6 +16,7 @@ uint64_t profile_value(enum profile profile, const struct knob *knob)
         return knob->tight;
     case PROFILE_NONE:
     case PROFILE_DEFAULT:
+    case PROFILE_AUTO:
         break;
     }
     return knob->fallback;

@@ -4,7 +4,8 @@
 
 #include "config/knobs.h"
 
-/* What a knob is worth before the environment speaks: the profile's value where it gives one, else the default. */
+/* What a knob is worth before the environment speaks: the profile's value where it gives one, else the default.
+ * Precondition: profile is not PROFILE_AUTO, which is none itself (config_base_profile). */
 uint64_t profile_value(enum profile profile, const struct knob *knob);
 
 /* Objects per bin that a thread may cache in a class's bins. Precondition: class_index < TINY_CLASS_COUNT. */

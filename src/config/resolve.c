@@ -102,12 +102,29 @@ static void collect(struct given *given, char *const *envp, struct config_report
     }
 }
 
+/* Before any other knob is resolved. The system calls that it takes are paid by those who ask for them. */
+static void resolve_auto(struct config *out)
+{
+    struct os_limits limits;
+    if (out->profile != PROFILE_AUTO)
+        return;
+    os_limits_read("", &limits);
+    out->auto_choice = auto_choose(&limits);
+}
+
+static uint64_t base_value(const struct config *config, const struct knob *knob)
+{
+    if (config->profile == PROFILE_AUTO && knob == &knob_table[KNOB_THREAD_CACHE_BYTES])
+        return config->auto_choice.thread_cache_bytes;
+    return profile_value(config_base_profile(config), knob);
+}
+
 /* Sets a knob from its profile or default, then from the text given for it, if any. */
 static void resolve_knob(struct config *out, const struct knob *knob, const char *text, struct config_report *report)
 {
     uint8_t *origin = &out->origin[knob - knob_table];
     *origin = out->profile != PROFILE_NONE && knob->in_profiles ? ORIGIN_PROFILE : ORIGIN_DEFAULT;
-    knob_store(knob, out, profile_value(out->profile, knob));
+    knob_store(knob, out, base_value(out, knob));
     if (!text || *text == '\0')
         return;
     uint64_t value;
@@ -169,5 +186,7 @@ void config_resolve(struct config *out, char *const *envp, bool secure, struct c
             resolve_path(out, knob, given.text[i], report);
         else
             resolve_knob(out, knob, given.text[i], report);
+        if (i == KNOB_PROFILE)
+            resolve_auto(out);
     }
 }

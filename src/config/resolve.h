@@ -1,4 +1,5 @@
-/* From an environment vector to a configuration: a pure function, so that it can be tested and run twice. */
+/* From an environment vector to a configuration: a pure function, so that it can be tested and run twice. Only under
+ * HAKMEM_PROFILE=auto does it ask the machine. */
 #ifndef HAKMEM_CONFIG_RESOLVE_H
 #define HAKMEM_CONFIG_RESOLVE_H
 

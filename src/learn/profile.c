@@ -91,7 +91,8 @@ static void learn_bins(struct lesson *lesson)
 
 static const char *profile_name(const struct config *config)
 {
-    return config->profile == PROFILE_NONE ? profile_words[PROFILE_DEFAULT] : profile_words[config->profile];
+    const enum profile profile = config_base_profile(config);
+    return profile_words[profile == PROFILE_NONE ? PROFILE_DEFAULT : profile];
 }
 
 static void put_value_line(struct fmt *out, const char *text, const struct knob *knob, uint64_t value)
@@ -105,7 +106,7 @@ static void explain_number(struct fmt *out, const struct knob *knob, const struc
 {
     const uint64_t now = knob_load(knob, &lesson->now);
     const uint64_t started = knob_load(knob, lesson->started);
-    const uint64_t profile = profile_value(lesson->started->profile, knob);
+    const uint64_t profile = profile_value(config_base_profile(lesson->started), knob);
     switch (knob - knob_table) {
     case KNOB_ALLOC_LEARN:
     case KNOB_MEM_LEARN:
@@ -124,8 +125,8 @@ static void explain_number(struct fmt *out, const struct knob *knob, const struc
 
 static void explain_bins(struct fmt *out, const struct lesson *lesson)
 {
-    fmt_put(out, "# Ceilings of the bins that had misses: what the caches held that were behind %u %% of them, and the mean "
-                 "batch\n# of a refill. The number after the bin counts its misses.\n",
+    fmt_put(out, "# Ceilings of the bins that had misses: the cap that was enough for %u %% of them, and the mean batch of a\n"
+                 "# refill. The number after the bin counts its misses.\n",
             LEARN_PERCENTILE);
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         if (!lesson->is_learned[bin])

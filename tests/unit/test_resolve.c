@@ -241,7 +241,7 @@ static void test_lines_name_what_is_used(void **state)
                         "hakmem: HAKMEM_ALLOC_LEARN_RATE=1.5: accepted is 0.000001..1; using 0.05 (profile tight)\n");
     assert_knob(&result, KNOB_ALLOC_LEARN_RATE, 50000, ORIGIN_PROFILE);
     RESOLVE(&result, "HAKMEM_PROFILE=fast");
-    assert_string_equal(result.text, "hakmem: HAKMEM_PROFILE=fast: accepted is default, balanced, adaptive, tight; "
+    assert_string_equal(result.text, "hakmem: HAKMEM_PROFILE=fast: accepted is default, balanced, adaptive, tight, auto; "
                                      "using none (default)\n");
     RESOLVE(&result, "HAKMEM_STATS_INTERVAL_SEC=1\n2\x7f\xc3");
     assert_string_equal(result.text,
