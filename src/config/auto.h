@@ -12,7 +12,7 @@
 #define AUTO_THREADS_PER_CPU 4u
 
 /* What sets the bound on memory. */
-enum auto_bound { AUTO_BOUND_NONE, AUTO_BOUND_CGROUP, AUTO_BOUND_RLIMIT, AUTO_BOUND_MACHINE };
+enum auto_bound { AUTO_BOUND_NONE, AUTO_BOUND_CGROUP, AUTO_BOUND_RLIMIT, AUTO_BOUND_MACHINE, AUTO_BOUND_USER };
 
 struct auto_choice {
     uint64_t memory_bytes;       /* OS_NO_LIMIT: nothing is known */
@@ -22,9 +22,9 @@ struct auto_choice {
     uint8_t profile;             /* enum profile: tight or balanced */
 };
 
-/* A pure function. The time that the process is going to live is no
+/* A pure function. user_bytes: HAKMEM_MEMORY_LIMIT, or OS_NO_LIMIT. The time that the process is going to live is no
  * argument of it: nobody knows that at the start. What would cost a short process something (prewarming, a background
  * thread) waits by itself until one has lived. */
-struct auto_choice auto_choose(const struct os_limits *limits);
+struct auto_choice auto_choose(const struct os_limits *limits, uint64_t user_bytes);
 
 #endif

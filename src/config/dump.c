@@ -116,6 +116,7 @@ static void put_choice(struct fmt *out, const struct auto_choice *choice)
         [AUTO_BOUND_CGROUP] = "bytes are the limit of the control group",
         [AUTO_BOUND_RLIMIT] = "bytes are the resource limit",
         [AUTO_BOUND_MACHINE] = "bytes are what the machine has",
+        [AUTO_BOUND_USER] = "bytes are HAKMEM_MEMORY_LIMIT",
     };
     fmt_put(out, "; took %s because ", profile_words[choice->profile]);
     if (choice->bound != AUTO_BOUND_NONE)

@@ -103,13 +103,16 @@ static void collect(struct given *given, char *const *envp, struct config_report
 }
 
 /* Before any other knob is resolved. The system calls that it takes are paid by those who ask for them. */
-static void resolve_auto(struct config *out)
+static void resolve_auto(struct config *out, const char *user_limit)
 {
     struct os_limits limits;
+    uint64_t user_bytes = 0;
     if (out->profile != PROFILE_AUTO)
         return;
+    if (user_limit) /* where it is bad, its own row will say so */
+        parse_value(&knob_table[KNOB_MEMORY_LIMIT], user_limit, &user_bytes);
     os_limits_read("", &limits);
-    out->auto_choice = auto_choose(&limits);
+    out->auto_choice = auto_choose(&limits, user_bytes != 0 ? user_bytes : OS_NO_LIMIT);
 }
 
 static uint64_t base_value(const struct config *config, const struct knob *knob)
@@ -187,6 +190,6 @@ void config_resolve(struct config *out, char *const *envp, bool secure, struct c
         else
             resolve_knob(out, knob, given.text[i], report);
         if (i == KNOB_PROFILE)
-            resolve_auto(out);
+            resolve_auto(out, given.text[KNOB_MEMORY_LIMIT]);
     }
 }

@@ -41,7 +41,7 @@ static void test_rule(void **state)
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         const struct os_limits limits = machine(cases[i].cgroup_bytes, cases[i].rlimit_bytes, cases[i].physical_bytes,
                                                 cases[i].cpu_count);
-        const struct auto_choice choice = auto_choose(&limits);
+        const struct auto_choice choice = auto_choose(&limits, OS_NO_LIMIT);
         assert_int_equal(choice.profile, cases[i].profile);
         assert_int_equal(choice.bound, cases[i].bound);
         assert_int_equal(choice.thread_cache_bytes, cases[i].thread_cache_bytes);
@@ -60,10 +60,10 @@ static void test_budgets_are_monotonic(void **state)
         for (uint64_t bytes = MIB; bytes <= 1024 * GIB; bytes *= 2) {
             const struct os_limits here = machine(bytes, OS_NO_LIMIT, OS_NO_LIMIT, cpus);
             const struct os_limits wider = machine(bytes, OS_NO_LIMIT, OS_NO_LIMIT, 2 * cpus);
-            const struct auto_choice choice = auto_choose(&here);
+            const struct auto_choice choice = auto_choose(&here, OS_NO_LIMIT);
             assert_in_range(choice.thread_cache_bytes, budget->min, profile_value(choice.profile, budget));
             assert_true(choice.thread_cache_bytes >= last);
-            assert_true(auto_choose(&wider).thread_cache_bytes <= choice.thread_cache_bytes);
+            assert_true(auto_choose(&wider, OS_NO_LIMIT).thread_cache_bytes <= choice.thread_cache_bytes);
             last = choice.thread_cache_bytes;
         }
     }
@@ -86,7 +86,7 @@ static void test_resolved(void **state)
     char variable[64];
     struct os_limits limits;
     os_limits_read("", &limits);
-    const struct auto_choice choice = auto_choose(&limits);
+    const struct auto_choice choice = auto_choose(&limits, OS_NO_LIMIT);
     RESOLVE(&automatic, "HAKMEM_PROFILE=auto", "HAKMEM_DECAY_MS=7");
     assert_int_equal(automatic.problem_count, 0);
     assert_int_equal(automatic.config.profile, PROFILE_AUTO);
@@ -104,13 +104,30 @@ static void test_resolved(void **state)
     assert_int_equal(automatic.config.thread_cache_bytes, MIB);
 }
 
+/* A limit that the user sets is one like the others. */
+static void test_user_limit(void **state)
+{
+    (void)state;
+    struct resolved result;
+    RESOLVE(&result, "HAKMEM_PROFILE=auto", "HAKMEM_MEMORY_LIMIT=20M");
+    assert_int_equal(result.config.auto_choice.bound, AUTO_BOUND_USER);
+    assert_int_equal(config_base_profile(&result.config), PROFILE_TIGHT);
+    assert_non_null(strstr(dumped(&result.config), "; took tight because 20971520 bytes are HAKMEM_MEMORY_LIMIT"));
+    struct resolved bad;
+    RESOLVE(&result, "HAKMEM_PROFILE=auto", "HAKMEM_MEMORY_LIMIT=0");
+    assert_true(result.config.auto_choice.bound != AUTO_BOUND_USER);
+    RESOLVE(&bad, "HAKMEM_PROFILE=auto", "HAKMEM_MEMORY_LIMIT=some");
+    assert_int_equal(bad.problem_count, 1);
+    assert_int_equal(bad.config.auto_choice.memory_bytes, result.config.auto_choice.memory_bytes);
+}
+
 static void test_dump_says_why(void **state)
 {
     (void)state;
     struct resolved result;
     RESOLVE(&result, "HAKMEM_PROFILE=auto");
     const struct os_limits small = machine(64 * MIB, OS_NO_LIMIT, GIB, 32);
-    result.config.auto_choice = auto_choose(&small);
+    result.config.auto_choice = auto_choose(&small, OS_NO_LIMIT);
     result.config.thread_cache_bytes = result.config.auto_choice.thread_cache_bytes;
     const char *text = dumped(&result.config);
     const char first[] = "HAKMEM_PROFILE=auto  # environment; took tight because 67108864 bytes are the limit of the "
@@ -121,7 +138,7 @@ static void test_dump_says_why(void **state)
                                  "4 threads for each CPU\n"));
 
     const struct os_limits unknown = machine(OS_NO_LIMIT, OS_NO_LIMIT, OS_NO_LIMIT, 0);
-    result.config.auto_choice = auto_choose(&unknown);
+    result.config.auto_choice = auto_choose(&unknown, OS_NO_LIMIT);
     result.config.thread_cache_bytes = result.config.auto_choice.thread_cache_bytes;
     text = dumped(&result.config);
     assert_memory_equal(text, "HAKMEM_PROFILE=auto  # environment; took balanced because no limit is known\n", 76);
@@ -134,6 +151,7 @@ int main(void)
         cmocka_unit_test(test_rule),
         cmocka_unit_test(test_budgets_are_monotonic),
         cmocka_unit_test(test_resolved),
+        cmocka_unit_test(test_user_limit),
         cmocka_unit_test(test_dump_says_why),
     };
     return cmocka_run_group_tests_name("auto", tests, NULL, NULL);
