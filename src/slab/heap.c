@@ -23,10 +23,10 @@ void heap_list_push(struct heap *h, uint32_t slab)
     s->state = SLAB_LISTED;
 }
 
-void heap_list_remove(struct heap *h, uint32_t slab)
+FAST void list_remove(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
-    if (h->purge_next == slab)
+    if (UNLIKELY(h->purge_next == slab))
         h->purge_next = s->next;
     if (s->prev != SLAB_NONE)
         slab_at(s->prev)->next = s->next;
@@ -35,6 +35,11 @@ void heap_list_remove(struct heap *h, uint32_t slab)
     if (s->next != SLAB_NONE)
         slab_at(s->next)->prev = s->prev;
     s->next = s->prev = SLAB_NONE;
+}
+
+void heap_list_remove(struct heap *h, uint32_t slab)
+{
+    list_remove(h, slab);
 }
 
 void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word)
@@ -206,14 +211,14 @@ void heap_choose_slab(struct heap *h, unsigned bin)
 /* The bin's list is empty, or only cold blocks stand in front. SLAB_NONE: memory is out. */
 static uint32_t find_slab(struct heap *h, unsigned bin)
 {
-    heap_choose_slab(h, bin);
-    uint32_t slab = h->bins[bin].list;
-    if (load_relaxed(&h->remote_stack) != SLAB_NONE && (slab == SLAB_NONE || slab_is_cold(slab_at(slab)))) {
+    const struct heap_bin *b = &h->bins[bin];
+    if (b->list != SLAB_NONE)
+        heap_choose_slab(h, bin); /* behind the cold one there may be another */
+    if (load_relaxed(&h->remote_stack) != SLAB_NONE && (b->list == SLAB_NONE || slab_is_cold(slab_at(b->list)))) {
         heap_drain(h);
         heap_choose_slab(h, bin);
-        slab = h->bins[bin].list;
     }
-    return slab != SLAB_NONE ? slab : new_slab(h, bin);
+    return b->list != SLAB_NONE ? b->list : new_slab(h, bin);
 }
 
 static NOINLINE unsigned take_resident(struct heap *h, uint32_t slab, void **last, unsigned want)
@@ -231,7 +236,7 @@ static void pass_on(struct heap *h, uint32_t slab)
     struct slab *s = slab_at(slab);
     unsigned bin = s->bin;
     if (s->free_count == 0) {
-        heap_list_remove(h, slab);
+        list_remove(h, slab);
         s->state = SLAB_FULL;
     }
     choose(h, bin, LOOKS_USUALLY);
