@@ -146,9 +146,12 @@ static void thread_exit(void *value)
     tcache_leave();
     if (thread_is_first())
         thread_forget_first();
-    lock_acquire(&parked.lock);
+    /* Not under the list's lock: it may purge pages, and other threads' starts and ends wait for that lock. */
     lock_acquire(&t->heap.lock);
     heap_age(&t->heap, true);
+    lock_release(&t->heap.lock);
+    lock_acquire(&parked.lock);
+    lock_acquire(&t->heap.lock);
     thread_park(&t->heap);
     lock_release(&t->heap.lock);
     lock_release(&parked.lock);
