@@ -8,8 +8,10 @@
 #include <cmocka.h>
 
 #include "api/entry.h"
+#include "api/introspect.h"
 #include "config/policy.h"
 #include "lifecycle/lifecycle.h"
+#include "os/os.h"
 #include "stats/counters.h"
 
 enum { BLOCK_COUNT = 5000, THREAD_COUNT = 4 };
@@ -117,6 +119,39 @@ static void test_limits(void **state)
     policy_start(config_get());
 }
 
+/* Every second page of 4 KiB holds a survivor. */
+static void test_pages_inside_slabs(void **state)
+{
+    (void)state;
+    if (os_page_bytes() != 4096)
+        skip();
+    struct snapshot before, purged, after;
+    take(0, 4096);
+    for (size_t i = 0; i < BLOCK_COUNT; i++)
+        *(char *)blocks[0][i] = 1;
+    for (size_t i = 0; i < BLOCK_COUNT; i += 2)
+        api_free(blocks[0][i]);
+    snapshot_read(&before);
+    const size_t given_back = api_purge();
+    snapshot_read(&purged);
+    assert_adds_up(&purged);
+    const uint64_t pages = purged.pages_purged - before.pages_purged;
+    assert_in_range(pages, BLOCK_COUNT / 2 - 64, BLOCK_COUNT / 2 + 64);
+    assert_true(given_back >= pages * 4096);
+    assert_int_equal(purged.purged_bytes - before.purged_bytes, given_back);
+    assert_int_equal(purged.slab_purged_bytes - before.slab_purged_bytes, pages * 4096);
+    assert_true(purged.slab_purged_bytes <= purged.slab_free_bytes);
+    assert_true(purged.resident_bytes + pages * 4096 <= before.resident_bytes);
+    for (size_t i = 0; i < BLOCK_COUNT; i += 2)
+        blocks[0][i] = api_malloc(4096);
+    snapshot_read(&after);
+    assert_adds_up(&after);
+    assert_in_range(after.pages_woken - purged.pages_woken, BLOCK_COUNT / 2 - 64, pages);
+    assert_int_equal(after.pages_purged, purged.pages_purged);
+    assert_int_equal(purged.slab_purged_bytes - after.slab_purged_bytes, (after.pages_woken - purged.pages_woken) * 4096);
+    give_back(0);
+}
+
 static void *taking_thread(void *number)
 {
     take((unsigned)(uintptr_t)number, 64);
@@ -214,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_one_thread),
         cmocka_unit_test(test_large_and_huge),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_pages_inside_slabs),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_under_load),
     };

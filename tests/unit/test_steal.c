@@ -266,10 +266,11 @@ static void *register_many(void *argument)
     return NULL;
 }
 
+static struct heap heaps[1200]; /* over the edge of the table's first piece */
+
 static void test_many_ids(void **state)
 {
     (void)state;
-    static struct heap heaps[1200]; /* over the edge of the table's first piece */
     const uint32_t before = heap_count();
     run_threads(4, register_many, heaps, 300 * sizeof heaps[0]);
     assert_int_equal(heap_count(), before + 1200);
@@ -277,6 +278,38 @@ static void test_many_ids(void **state)
         assert_in_range(heaps[i].id, before + 1, before + 1200);
         assert_ptr_equal(heap_by_id(heaps[i].id), &heaps[i]);
     }
+}
+
+/* What parked heaps offer is noted by id modulo 1024. */
+static void test_heaps_that_share_a_bit(void **state)
+{
+    (void)state;
+    struct heap *low = NULL, *high = NULL;
+    for (unsigned i = 0; i < ARRAY_COUNT(heaps); i++) {
+        const uint32_t id = heaps[i].id;
+        if (id == 1100 - 1024 || id == 1100)
+            *(id == 1100 ? &high : &low) = &heaps[i];
+    }
+    assert_non_null(low);
+    assert_non_null(high);
+    lock_init(&low->lock, LOCK_HEAP);
+    lock_init(&high->lock, LOCK_HEAP);
+    struct heap *thief = new_heap();
+    take_blocks(high, BIN, blocks, SLAB_BLOCKS - 1);
+    set_parked(low, true);
+    set_parked(high, true);
+    assert_int_equal(take_blocks(thief, BIN, blocks + SLAB_BLOCKS - 1, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 1);
+    /* The bit has outlived what was there; whoever comes for nothing takes it away, and the next offer brings it back. */
+    assert_int_equal(take_blocks(thief, BIN, blocks + SLAB_BLOCKS, 1), 1);
+    assert_int_equal(thief->slabs_stolen, 1);
+    assert_int_equal(take_slabs(low, BIN, blocks + 2 * SLAB_BLOCKS, 1), SLAB_BLOCKS);
+    heap_flush(low, BIN, blocks + 2 * SLAB_BLOCKS, 2);
+    age(low, true);
+    assert_int_equal(take_blocks(thief, BIN, blocks + SLAB_BLOCKS + 1, SLAB_BLOCKS + 1), SLAB_BLOCKS + 1);
+    assert_int_equal(thief->slabs_stolen, 2);
+    set_parked(low, false);
+    set_parked(high, false);
 }
 
 int main(void)
@@ -294,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_harvest),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_many_ids),
+        cmocka_unit_test(test_heaps_that_share_a_bit),
     };
     return cmocka_run_group_tests_name("steal", tests, NULL, NULL);
 }
