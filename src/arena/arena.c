@@ -12,6 +12,7 @@
 enum { RESIDENT_LOOKS = 64 };
 
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
+uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
 struct lock *arena_lock(void)
 {
@@ -26,7 +27,7 @@ void arena_start(uint32_t prewarm_superslabs)
 
 void arena_note_vacant(uint32_t superslab)
 {
-    fetch_or_release(&arena.vacant[superslab / 64], (uint64_t)1 << (superslab % 64));
+    fetch_or_release(&arena_vacant[superslab / 64], (uint64_t)1 << (superslab % 64));
 }
 
 void arena_release_in(uint32_t superslab, uint32_t slabs)
@@ -89,7 +90,7 @@ static bool claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed)
 static void clear_vacant(uint32_t superslab)
 {
     uint64_t bit = (uint64_t)1 << (superslab % 64);
-    fetch_and_acq_rel(&arena.vacant[superslab / 64], ~bit);
+    fetch_and_acq_rel(&arena_vacant[superslab / 64], ~bit);
     if (load_relaxed(&superslab_table[superslab].free_mask) != 0)
         arena_note_vacant(superslab);
 }
@@ -101,7 +102,7 @@ static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, 
     unsigned looks = pages == ANY ? UINT_MAX : RESIDENT_LOOKS;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
-        uint64_t word = load_acquire(&arena.vacant[w]);
+        uint64_t word = load_acquire(&arena_vacant[w]);
         while (word != 0) {
             uint32_t superslab = w * 64 + lowest_bit(word);
             word &= word - 1;
@@ -312,7 +313,7 @@ static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t sl
 static uint32_t next_for_wide(uint32_t start)
 {
     while (start < arena.lowest_absent) {
-        uint64_t vacant = load_acquire(&arena.vacant[start / 64]) >> (start % 64);
+        uint64_t vacant = load_acquire(&arena_vacant[start / 64]) >> (start % 64);
         uint32_t next = vacant != 0 ? start + lowest_bit(vacant) : (uint32_t)align_up(start + 1, 64);
         if (vacant != 0 || next >= arena.lowest_absent)
             return next < arena.lowest_absent ? next : arena.lowest_absent;

@@ -15,15 +15,17 @@ struct arena_state {
     uint32_t lowest_absent; /* no absent slot below; under the lock */
     uint32_t prewarm; /* still to do; under the lock */
     uint32_t advice_edges; /* neighbours with different advice about huge pages; under the lock */
-    /* One bit per SuperSlab: it may have free slabs. Atomic. Whoever makes a free mask non-zero sets the bit
-     * (release) afterwards; who finds a mask empty clears it (acquire) and looks again. So a set free bit is never
-     * left without its vacant bit for longer than that. */
-    uint64_t vacant[SUPERSLAB_LIMIT / 64];
     /* Statistics; atomic relaxed. */
     uint64_t mapped, released, purged_bytes;
 };
 
 extern struct arena_state arena;
+
+/* One bit per SuperSlab: it may have free slabs. Atomic. Whoever makes a free mask non-zero sets the bit (release)
+ * afterwards; who finds a mask empty clears it (acquire) and looks again. So a set free bit is never left without its
+ * vacant bit for longer than that. Apart from the struct above, whose lock has a rank: together they would be 64 KiB of
+ * zeros in the file and in every small process's memory. */
+extern uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
 /* So many free pages wait for their decay that who frees should give some back (arena_give_back_excess: a few
  * SuperSlabs' at most). */

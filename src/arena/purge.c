@@ -203,7 +203,7 @@ static uint32_t next_vacant_below(void)
         excess_cursor = end;
     while (excess_cursor > window.first_superslab) {
         uint32_t w = (excess_cursor - 1) / 64;
-        uint64_t below = load_acquire(&arena.vacant[w]);
+        uint64_t below = load_acquire(&arena_vacant[w]);
         if (excess_cursor % 64 != 0)
             below &= ((uint64_t)1 << (excess_cursor % 64)) - 1;
         if (below != 0)

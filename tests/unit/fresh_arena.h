@@ -10,6 +10,7 @@
 static inline void fresh_arena(void)
 {
     __builtin_memset(&arena, 0, sizeof arena);
+    __builtin_memset(arena_vacant, 0, sizeof arena_vacant);
     superslab_counts = (struct superslab_counts){ 0 };
     lock_init(&arena.lock, LOCK_ARENA);
     /* Another test's leavings in the first SuperSlabs would be foreign here; ThreadSanitizer leaves little room to miss. */
