@@ -7,11 +7,12 @@ struct subject_words {
 };
 
 static const struct subject_words subjects[LEARN_SUBJECT_COUNT] = {
-    [LEARN_BIN_CAP] = {"bin_cap", "round_trips_per_window",
-                       {"refill_blocks", "flush_blocks", "collected_blocks", "low_water", "thread_cache_bytes"}},
-    [LEARN_BIN_REFILL] = {"bin_refill", "refills_per_window",
-                          {"refill_blocks", "refill_count", "flush_blocks", "cap", NULL}},
-    [LEARN_KEEP_SLABS] = {"keep_slabs", "slab_round_trips_per_window", {"slabs_attached", "slabs_retired", NULL}},
+    [LEARN_BIN_CAP] = {"bin_cap", "round_trips_per_second",
+                       {"refill_blocks", "flush_blocks", "collected_blocks", "low_water", "excess_blocks"}},
+    [LEARN_BIN_REFILL] = {"bin_refill", "refills_per_100_turns",
+                          {"refill_count", "refill_blocks", "turns", NULL}},
+    [LEARN_KEEP_SLABS] = {"keep_slabs", "round_trips_per_second",
+                          {"slabs_attached", "slabs_retired", "slabs_idle", NULL}},
     [LEARN_PURGE_DELAY] = {"purge_delay_ms", "refaulted_bytes_per_window", {"purged_bytes", "refaulted_bytes", NULL}},
     [LEARN_PREWARM] = {"prewarm_superslabs", "superslabs_mapped_per_window", {"superslabs_mapped", NULL}},
     [LEARN_RETAINED] = {"retained_superslabs", "superslabs_mapped_per_window",

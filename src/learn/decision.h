@@ -2,8 +2,8 @@
  * produce and the journal writes down. Plain data: a learner is a pure function from a snapshot to decisions.
  *
  * A decision appears once when it is made (APPLIED, or OBSERVED where HAKMEM_LEARN_MODE=observe) and once more when its
- * effect has been measured: CONFIRMED, or ROLLED_BACK, which also says that `from` holds again. The second record repeats
- * the first one's subject, heap, place, window, from, to, evidence and predicted effect, with its own time. */
+ * effect has been measured: CONFIRMED, or ROLLED_BACK, which also says that `from` holds again. Steps in a row are judged together:
+ * the second record's `from` and `to` may then span several of the first ones; its evidence is what was seen since. */
 #ifndef HAKMEM_LEARN_DECISION_H
 #define HAKMEM_LEARN_DECISION_H
 
