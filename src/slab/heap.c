@@ -87,7 +87,7 @@ static bool slab_retire(struct heap *h, uint32_t slab)
         h->purged_pages -= count_bits(s->purged);
     s->state = SLAB_UNUSED;
     heap_set_map(slab, s->run_slabs, 0);
-    if (s->run_slabs == 1 && h->spare_count < HEAP_SPARE_MAX)
+    if (s->run_slabs == 1 && h->spare_count < h->spare_limit)
         h->spare[h->spare_count++] = slab;
     else
         arena_free(slab, s->run_slabs);
@@ -372,4 +372,15 @@ bool heap_age(struct heap *h, bool all)
     if (load_relaxed(&h->state) == HEAP_PARKED)
         heap_offer(h);
     return heap_purge_pages(h, os_clock_ms());
+}
+
+void heap_set_spare_limit(struct heap *h, uint32_t limit)
+{
+    lock_acquire(&h->lock);
+    h->spare_limit = limit;
+    while (h->spare_count > limit)
+        arena_free(h->spare[--h->spare_count], 1);
+    if (h->spare_low > h->spare_count)
+        h->spare_low = h->spare_count;
+    lock_release(&h->lock);
 }

@@ -16,7 +16,8 @@ enum heap_state {
     HEAP_RETIRED, /* never used again: its lock was held by a thread that fork() did not copy */
 };
 
-#define HEAP_SPARE_MAX 4u /* retired single slabs kept for any bin: 256 KiB */
+#define HEAP_SPARE_MAX 4u /* retired single slabs kept for any bin, at first: 256 KiB */
+#define HEAP_SPARE_ROOM 16u /* ... and at most; what lies between is learned */
 #define HEAP_EMPTY_MAX 8u /* empty slabs that may stay attached to their bin, over all bins */
 
 struct heap_bin {
@@ -39,7 +40,8 @@ struct heap {
     uint32_t spare_count;
     uint32_t spare_low;  /* lowest spare_count since the last heap_age */
     uint32_t empty_count; /* attached slabs without a block out */
-    uint32_t spare[HEAP_SPARE_MAX];
+    uint32_t spare_limit; /* most slabs in `spare` */
+    uint32_t spare[HEAP_SPARE_ROOM];
     struct heap *next_parked; /* lifecycle's list */
     uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
     uint64_t harvest_batches; /* refills and flushes over all bins at the last heap_harvest */
@@ -82,6 +84,8 @@ void heap_drain(struct heap *h);
 bool heap_age(struct heap *h, bool all);
 /* Tells thieves which bins the heap has free blocks in. It is parked, or just being parked; lock held. */
 void heap_offer(const struct heap *h);
+/* How many spare slabs the heap may keep, up to HEAP_SPARE_ROOM; gives back what is beyond. Takes the lock. */
+void heap_set_spare_limit(struct heap *h, uint32_t limit);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
 

@@ -44,6 +44,7 @@ bool heap_register(struct heap *h)
     }
     if (ok) {
         h->id = id;
+        h->spare_limit = HEAP_SPARE_MAX;
         store_release(&(*chunk)[id % TABLE_CHUNK], h);
         store_release(&heap_ids, id);
     }

@@ -153,6 +153,29 @@ static void test_what_is_kept_is_bounded(void **state)
     assert_int_equal(h->slabs_attached, h->slabs_retired);
 }
 
+/* What the learner asks for: more is kept, less is given back at once. */
+static void test_spare_limit(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    assert_int_equal(h->spare_limit, HEAP_SPARE_MAX);
+    heap_set_spare_limit(h, HEAP_SPARE_ROOM);
+    unsigned count = take_slabs(h, BIN_2048, blocks, 12);
+    const uint64_t before = free_slab_bytes();
+    flush(h, BIN_2048, blocks, count);
+    assert_int_equal(h->spare_count, 11); /* and one with its bin */
+    assert_int_equal(free_slab_bytes(), before);
+    heap_set_spare_limit(h, 2);
+    assert_int_equal(h->spare_count, 2);
+    assert_true(h->spare_low <= h->spare_count);
+    assert_int_equal(free_slab_bytes(), before + 9 * SLAB_BYTES);
+    heap_set_spare_limit(h, 0);
+    count = take_slabs(h, BIN_2048, blocks, 3);
+    flush(h, BIN_2048, blocks, count);
+    assert_int_equal(h->spare_count, 0);
+    age(h, true);
+}
+
 static void test_age_spares_what_is_in_use(void **state)
 {
     (void)state;
@@ -459,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_emptied_slabs_retire_but_one),
         cmocka_unit_test(test_spare_slabs_serve_any_bin),
         cmocka_unit_test(test_what_is_kept_is_bounded),
+        cmocka_unit_test(test_spare_limit),
         cmocka_unit_test(test_age_spares_what_is_in_use),
         cmocka_unit_test(test_remote_frees_come_back_at_a_drain),
         cmocka_unit_test(test_wholly_freed_remotely),
