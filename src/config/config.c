@@ -35,9 +35,9 @@ void config_start(char *const *envp, bool secure)
     fmt_init(&err, buf, sizeof buf, STDERR_FILENO);
     struct config_report report = {0};
     config_resolve(config, envp, secure, &report);
-    if (report.problem_count > 0 && (config->strict || config->debug_level >= 1)) {
+    if (report.problem_count + report.notice_count > 0 && (config->strict || config->debug_level >= 1)) {
         /* Whether the lines are wanted was not known before all was read: read it again, with a voice. */
-        report.sink = &err;
+        report = (struct config_report){.sink = &err};
         config_resolve(config, envp, secure, &report);
     }
     if (config->config_dump)

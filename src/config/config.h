@@ -23,6 +23,8 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_PROFILE, ORIGIN_ENVIRONMENT };
 #define CONFIG_PATH_BYTES (CONFIG_PATH_MAX + 1)
 
 /* The members that are knobs come from the table; `word` fields hold an enum profile, tiny_preset or thp. */
+/* The members that are knobs come from the table; `word` fields hold an enum profile, tiny_preset, thp or
+ * learn_mode. */
 #define KNOB_FIELD_BOOL(field) bool field;
 #define KNOB_FIELD_UINT(field) uint32_t field;
 #define KNOB_FIELD_BYTES(field) uint64_t field;
@@ -31,6 +33,7 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_PROFILE, ORIGIN_ENVIRONMENT };
 #define KNOB_FIELD_PRESET(field) uint32_t field;
 #define KNOB_FIELD_THP(field) uint32_t field;
 #define KNOB_FIELD_PATH(field) char field[CONFIG_PATH_BYTES];
+#define KNOB_FIELD_MODE(field) uint32_t field;
 #define KNOB_FIELD_OVERRIDE(field) uint32_t field[TINY_BIN_COUNT];
 
 struct config {

@@ -24,6 +24,11 @@ static const char *const thp_words[] = {
     [THP_ALWAYS] = "always",
 };
 
+static const char *const mode_words[] = {
+    [LEARN_MODE_APPLY] = "apply",
+    [LEARN_MODE_OBSERVE] = "observe",
+};
+
 #define TYPE_BOOL .type = KNOB_TYPE_BOOL
 #define TYPE_UINT .type = KNOB_TYPE_UINT
 #define TYPE_BYTES .type = KNOB_TYPE_BYTES
@@ -31,10 +36,12 @@ static const char *const thp_words[] = {
 #define TYPE_PROFILE .type = KNOB_TYPE_WORD, .words = profile_words
 #define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = preset_words
 #define TYPE_THP .type = KNOB_TYPE_WORD, .words = thp_words
+#define TYPE_MODE .type = KNOB_TYPE_WORD, .words = mode_words
 #define TYPE_OVERRIDE .type = KNOB_TYPE_OVERRIDE
 #define TYPE_PATH .type = KNOB_TYPE_PATH
 #define BY_PROFILE(b, a, t) .in_profiles = true, .balanced = (b), .adaptive = (a), .tight = (t)
 #define NO_PROFILE .in_profiles = false
+#define ADVANCED_ONLY .is_advanced = true
 
 const struct knob knob_table[KNOB_COUNT] = {
 #define KNOB(id, field, type_name, unit_text, min_value, max_value, fallback_value, profiles, status, help) \

@@ -30,6 +30,8 @@ enum thp { THP_DEFAULT, THP_NEVER, THP_ALWAYS };
 
 enum tiny_preset { TINY_PRESET_DEFAULT, TINY_PRESET_ULTRA_TIGHT };
 
+enum learn_mode { LEARN_MODE_APPLY, LEARN_MODE_OBSERVE };
+
 #define KNOB_PREFIX "HAKMEM_"
 
 struct knob {
@@ -44,6 +46,7 @@ struct knob {
     const char *const *words; /* KNOB_TYPE_WORD only */
     uint16_t offset;          /* of the field in struct config */
     uint8_t type;             /* enum knob_type */
+    bool is_advanced;         /* without HAKMEM_LEARN_ADVANCED=1 its default holds */
     bool in_profiles;         /* every profile gives it a value; otherwise none does */
 };
 

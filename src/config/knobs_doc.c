@@ -14,6 +14,7 @@
 #define TYPE_PROFILE "word"
 #define TYPE_PRESET "word"
 #define TYPE_THP "word"
+#define TYPE_MODE "word"
 #define TYPE_OVERRIDE "list"
 #define TYPE_PATH "path"
 

@@ -80,6 +80,19 @@ static void report_refused_override(struct config_report *report, const struct k
     fmt_flush(out);
 }
 
+/* To be called while *config holds the default again. */
+static void report_locked(struct config_report *report, const struct config *config, const struct knob *knob)
+{
+    report->notice_count++;
+    struct fmt *out = report->sink;
+    if (!out)
+        return;
+    fmt_put(out, "hakmem: %s has no effect without %s=1; using ", knob->name, knob_table[KNOB_LEARN_ADVANCED].name);
+    dump_value(out, knob, knob_load(knob, config));
+    fmt_put(out, "\n");
+    fmt_flush(out);
+}
+
 static void collect(struct given *given, char *const *envp, struct config_report *report)
 {
     for (; *envp; envp++) {
@@ -170,6 +183,18 @@ static void resolve_bins(struct config *out, const struct knob *knob, const char
     }
 }
 
+static void lock_advanced(struct config *out, struct config_report *report)
+{
+    for (size_t i = 0; i < KNOB_COUNT && !out->learn_advanced; i++) {
+        const struct knob *knob = &knob_table[i];
+        if (!knob->is_advanced || out->origin[i] != ORIGIN_ENVIRONMENT)
+            continue;
+        knob_store(knob, out, knob->fallback);
+        out->origin[i] = ORIGIN_DEFAULT;
+        report_locked(report, out, knob);
+    }
+}
+
 /* The profile is the base of every other knob and the preset that of the bins, so a row may only depend on earlier
  * ones. */
 _Static_assert(KNOB_PROFILE == 0, "the profile comes first");
@@ -192,4 +217,5 @@ void config_resolve(struct config *out, char *const *envp, bool secure, struct c
         if (i == KNOB_PROFILE)
             resolve_auto(out, given.text[KNOB_MEMORY_LIMIT]);
     }
+    lock_advanced(out, report);
 }

@@ -10,6 +10,7 @@
 struct config_report {
     struct fmt *sink;       /* takes one line per problem, each flushed as a whole; NULL: they are only counted */
     uint32_t problem_count; /* unknown names and refused values */
+    uint32_t notice_count;  /* good values that have no effect as things stand: nothing that HAKMEM_STRICT stops for */
 };
 
 /* Fills *out but for is_sealed. A built-in profile is applied first, then what the environment says; as with getenv,

@@ -7,6 +7,7 @@
 struct resolved {
     struct config config;
     uint32_t problem_count;
+    uint32_t notice_count;
     char text[4096]; /* the lines of the report */
 };
 
@@ -17,6 +18,7 @@ static inline void resolve_vector(struct resolved *result, char *const *envp, bo
     fmt_init(&sink, result->text, sizeof result->text, -1);
     config_resolve(&result->config, envp, secure, &report);
     result->problem_count = report.problem_count;
+    result->notice_count = report.notice_count;
 }
 
 #define ENV(...) ((char *const[]){__VA_ARGS__, NULL})

@@ -85,7 +85,10 @@ static void resolve_one(struct resolved *result, const struct knob *knob, const 
 {
     char entry[256];
     snprintf(entry, sizeof entry, "%s=%s", knob->name, text);
-    RESOLVE(result, entry);
+    if (knob->is_advanced)
+        RESOLVE(result, "HAKMEM_LEARN_ADVANCED=1", entry);
+    else
+        RESOLVE(result, entry);
 }
 
 static void test_every_knob_accepts_its_bounds(void **state)
@@ -103,6 +106,26 @@ static void test_every_knob_accepts_its_bounds(void **state)
             assert_knob(&result, i, values[v], text[0] == '\0' ? ORIGIN_DEFAULT : ORIGIN_ENVIRONMENT);
         }
     }
+}
+
+/* Advanced parameters have no effect without their key, and it is said; nothing that would stop a process. */
+static void test_advanced_knobs_are_locked(void **state)
+{
+    (void)state;
+    struct resolved result;
+    RESOLVE(&result, "HAKMEM_LEARN_CAP_MIN=99", "HAKMEM_LEARN_MODE=observe");
+    assert_knob(&result, KNOB_LEARN_CAP_MIN, 8, ORIGIN_DEFAULT);
+    assert_knob(&result, KNOB_LEARN_MODE, LEARN_MODE_OBSERVE, ORIGIN_ENVIRONMENT); /* not one of them */
+    assert_int_equal(result.problem_count, 0);
+    assert_int_equal(result.notice_count, 1);
+    assert_string_equal(result.text,
+                        "hakmem: HAKMEM_LEARN_CAP_MIN has no effect without HAKMEM_LEARN_ADVANCED=1; using 8\n");
+    RESOLVE(&result, "HAKMEM_PROFILE=adaptive", "HAKMEM_LEARN_CAP_MIN=99"); /* a profile may turn the key */
+    assert_knob(&result, KNOB_LEARN_CAP_MIN, 99, ORIGIN_ENVIRONMENT);
+    assert_int_equal(result.notice_count, 0);
+    RESOLVE(&result, "HAKMEM_PROFILE=adaptive", "HAKMEM_LEARN_ADVANCED=0", "HAKMEM_LEARN_CAP_MIN=99");
+    assert_knob(&result, KNOB_LEARN_CAP_MIN, 8, ORIGIN_DEFAULT);
+    assert_int_equal(result.notice_count, 1);
 }
 
 static void assert_refused(uint32_t id, const char *text)
@@ -184,7 +207,9 @@ static void test_empty_is_unset(void **state)
     (void)state;
     struct resolved result;
     for (size_t i = 0; i < KNOB_COUNT; i++) {
-        resolve_one(&result, &knob_table[i], "");
+        char entry[256];
+        snprintf(entry, sizeof entry, "%s=", knob_table[i].name);
+        RESOLVE(&result, entry);
         assert_all_defaults(&result);
     }
     RESOLVE(&result, "HAKMEM_NONSENSE=");
@@ -348,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_every_knob_accepts_its_bounds),
         cmocka_unit_test(test_every_knob_refuses_what_it_must),
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_advanced_knobs_are_locked),
         cmocka_unit_test(test_empty_is_unset),
         cmocka_unit_test(test_first_of_two_entries_counts),
         cmocka_unit_test(test_profiles_apply),
