@@ -13,6 +13,10 @@ struct tcache;
 /* Starts the process's heap if need be and gives the calling thread a cache. NULL: this thread has none (its
  * destructor has run, or memory is out) and must use the stray heap. */
 SLOW struct tcache *upcall_thread_attach(void);
+/* Lets the allocation learner look at its thread's cache, and decide if a window is full. By the owning thread, out of a
+ * slow path, with no lock held; magazines may shrink and grow. Returns after how many slow operations it wants to look
+ * again, from 1 to TICK_SLOW_OPERATIONS. Implemented in learn/. */
+SLOW uint32_t upcall_alloc_learn(struct tcache *t);
 /* Set in a forked child until its heaps have been put right. Atomic: set by the fork handler while the child has one
  * thread, cleared (release) under LOCK_LIFECYCLE. */
 extern uint32_t upcall_fork_pending;

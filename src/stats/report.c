@@ -70,6 +70,9 @@ static const struct field totals[] = {
     TOTAL(pages_woken, UNIT_COUNT, "of these taken into use again"),
     TOTAL(delivered_blocks, UNIT_COUNT, "remote frees handed over so far"),
     TOTAL(delivery_count, UNIT_COUNT, "in so many steps"),
+    TOTAL(learn_windows, UNIT_COUNT, "windows of allocation learning so far"),
+    TOTAL(learn_decisions, UNIT_COUNT, "decisions in them"),
+    TOTAL(learn_rollbacks, UNIT_COUNT, "of these undone, because they did not help"),
     TOTAL(large_alloc_count, UNIT_COUNT, "large and huge blocks asked for so far"),
     TOTAL(large_free_count, UNIT_COUNT, "large and huge blocks freed so far"),
 };

@@ -4,6 +4,7 @@
 #include "base/upcall.h"
 #include "config/policy.h"
 #include "large/large.h"
+#include "learn/alloc_window.h"
 #include "lifecycle/background.h"
 #include "os/os.h"
 #include "stats/counters.h"
@@ -139,6 +140,15 @@ static void add_large(struct snapshot *out)
     out->large_free_count = totals.free_count;
 }
 
+static void add_learning(struct snapshot *out)
+{
+    struct alloc_learn_totals learned;
+    alloc_learn_read_totals(&learned);
+    out->learn_windows = learned.windows;
+    out->learn_decisions = learned.decisions;
+    out->learn_rollbacks = learned.rollbacks;
+}
+
 void snapshot_read(struct snapshot *out)
 {
     struct sums sums = { 0 };
@@ -155,6 +165,7 @@ void snapshot_read(struct snapshot *out)
     add_large(out);
     add_limits(out);
     add_background(out);
+    add_learning(out);
     out->live_bytes = out->bin_bytes + out->large_bytes + out->huge_bytes;
     out->live_blocks += out->large_blocks + out->huge_blocks;
     out->resident_bytes =

@@ -16,6 +16,7 @@ enum {
     FIRST_BUDGET_SHARE = 64,       /* ... or this part of the thread's budget is */
     MEDIUM_CEILING_BYTES = 524288, /* medium magazines are bounded in bytes */
     MEDIUM_CEILING = 64,
+    MEDIUM_REFILL = 4,
     ARRAY_SLACK = 1, /* array[0] */
     LEAST_BYTES = 1024,            /* what a bin gets where the process's budget is spent, or one block */
     POOR_BYTES = 64 * 1024,        /* a thread that is entitled to no more gives nothing up for others */
@@ -77,19 +78,26 @@ void tcache_recover_shares(const struct tcache *only)
     store_relaxed(&entitled_total, only == NULL ? 0 : (int64_t)only->entitled_bytes);
 }
 
-uint32_t magazine_ceiling(unsigned bin)
+static uint32_t medium_ceiling(unsigned bin)
 {
-    if (bin < TINY_BIN_COUNT)
-        return load_relaxed(&policy_live.bin_cap[bin]);
     uint32_t blocks = MEDIUM_CEILING_BYTES / bin_info(bin)->block_bytes;
     return blocks < MEDIUM_CEILING ? blocks : MEDIUM_CEILING;
 }
 
-static uint32_t first_capacity(unsigned bin)
+void magazine_take_policy(struct tcache *t)
+{
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        bool is_tiny = bin < TINY_BIN_COUNT;
+        store_relaxed(&t->bins[bin].ceiling, is_tiny ? load_relaxed(&policy_live.bin_cap[bin]) : medium_ceiling(bin));
+        tcache_set_refill(t, bin, is_tiny ? load_relaxed(&policy_live.bin_refill[bin]) : MEDIUM_REFILL);
+    }
+}
+
+static uint32_t first_capacity(const struct tcache *t, unsigned bin)
 {
     uint64_t bytes = load_relaxed(&policy_live.thread_cache_bytes) / FIRST_BUDGET_SHARE;
     uint32_t capacity = (uint32_t)(bytes < FIRST_BYTES ? bytes : FIRST_BYTES) / bin_info(bin)->block_bytes;
-    uint32_t ceiling = magazine_ceiling(bin);
+    uint32_t ceiling = magazine_ceiling(t, bin);
     if (capacity > FIRST_CAPACITY)
         capacity = FIRST_CAPACITY;
     if (capacity < 2)
@@ -126,7 +134,7 @@ void magazine_close(struct tcache *t, unsigned bin)
     struct tcache_bin *b = &t->bins[bin];
     magazine_shrink(t, bin, 0);
     b->opened = false;
-    uint32_t first = first_capacity(bin);
+    uint32_t first = first_capacity(t, bin);
     b->capacity = first < b->room ? first : b->room;
 }
 
@@ -154,7 +162,7 @@ bool magazine_pack_all(struct tcache *t)
     uint32_t capacities[BIN_COUNT]; /* read once: policy words may change between two looks */
     size_t entries = 0;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        entries += (capacities[bin] = first_capacity(bin)) + ARRAY_SLACK;
+        entries += (capacities[bin] = first_capacity(t, bin)) + ARRAY_SLACK;
     void **piece = meta_alloc(entries * sizeof(void *));
     if (piece == NULL)
         return false;
@@ -171,7 +179,7 @@ bool magazine_grow(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     magazine_open(t, bin);
-    uint32_t ceiling = magazine_ceiling(bin);
+    uint32_t ceiling = magazine_ceiling(t, bin);
     uint32_t capacity = b->capacity * 2 < ceiling ? b->capacity * 2 : ceiling;
     if (capacity <= b->capacity)
         return false;

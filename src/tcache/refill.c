@@ -11,12 +11,6 @@ enum {
     BATCH_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
 };
 
-static uint16_t first_batch(unsigned bin)
-{
-    uint32_t batch = bin < TINY_BIN_COUNT ? load_relaxed(&policy_live.bin_refill[bin]) : 4;
-    return (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
-}
-
 static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
 {
     struct tcache_bin *b = &t->bins[bin];
@@ -92,13 +86,14 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
     open_bin(t, bin);
     if (UNLIKELY(b->capacity == 0))
         return 1; /* no room in the budget, or checked: block by block */
-    if (b->overflowed) {
-        b->overflowed = false;
+    if (b->turns % 2 != 0) {
+        b->turns++;
+        b->turned_blocks = t->heap.bins[bin].refill_blocks;
         magazine_grow(t, bin);
     } else if (b->streak >= STREAK_GROWS && b->capacity * block_bytes < STREAK_MAX_BYTES) {
         magazine_grow(t, bin);
     }
-    uint32_t base = first_batch(bin);
+    uint32_t base = b->refill;
     bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
     uint32_t batch = b->streak == 0 || is_fixed ? base : b->batch * 2u;
     uint32_t most = BATCH_MAX_BYTES / block_bytes;
@@ -142,7 +137,7 @@ static void flush_some(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     b->streak = 0;
-    b->overflowed = true;
+    b->turns |= 1;
     uint32_t have = magazine_count(t, bin);
     uint32_t half = have - have / 2;
     flush_oldest(t, bin, half < BATCH_MAX_BLOCKS ? half : BATCH_MAX_BLOCKS);
@@ -160,6 +155,27 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block)
     if (load_relaxed(&m->top) >= m->end)
         flush_some(t, bin);
     hot_push(m, block);
+}
+
+void tcache_set_refill(struct tcache *t, unsigned bin, uint32_t blocks)
+{
+    store_relaxed(&t->bins[bin].refill, (uint16_t)(blocks < UINT16_MAX ? blocks : UINT16_MAX));
+}
+
+void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    bool stood_at_it = b->capacity == b->ceiling;
+    store_relaxed(&b->ceiling, ceiling);
+    if (!b->opened) {
+        b->capacity = b->capacity < ceiling ? b->capacity : ceiling;
+    } else if (b->capacity > ceiling) {
+        for (uint32_t have = magazine_count(t, bin); have > ceiling; have = magazine_count(t, bin))
+            flush_oldest(t, bin, have - ceiling < BATCH_MAX_BLOCKS ? have - ceiling : BATCH_MAX_BLOCKS);
+        magazine_shrink(t, bin, ceiling);
+    } else if (stood_at_it) {
+        magazine_grow(t, bin);
+    }
 }
 
 void tcache_flush_bin(struct tcache *t, unsigned bin)

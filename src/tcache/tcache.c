@@ -27,6 +27,8 @@ bool tcache_init(struct tcache *t)
     lock_init(&t->heap.lock, LOCK_HEAP);
     t->checked = config_get()->debug_level >= 1;
     outbox_init(&t->outbox, load_relaxed(&policy_live.thread_cache_bytes));
+    t->slow_left = TICK_SLOW_OPERATIONS;
+    magazine_take_policy(t);
     if (t->bins[0].array == NULL && !magazine_pack_all(t))
         return false;
     if (t->heap.id == 0 && !heap_register(&t->heap))
@@ -76,6 +78,7 @@ static void age(struct tcache *t, uint64_t now_ms)
 
 SLOW void tcache_tick(struct tcache *t)
 {
+    t->slow_left = config_get()->alloc_learn && !t->checked ? upcall_alloc_learn(t) : TICK_SLOW_OPERATIONS;
     uint64_t now_ms = os_clock_ms();
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
@@ -222,8 +225,8 @@ void tcache_free_slow(void *block)
     struct place place;
     if (LIKELY(t != NULL && !t->checked) && find_place(block, &place) && place.owner != t->heap.id) {
         uint32_t number = slab_block_number(place.info, block);
-        if (LIKELY((t->slow_count + 1) % TICK_SLOW_OPERATIONS != 0 && outbox_join(&t->outbox, place.slab, place.info, number)))
-            t->slow_count++;
+        if (LIKELY(t->slow_left > 1 && outbox_join(&t->outbox, place.slab, place.info, number)))
+            t->slow_left--;
         else
             free_remote(t, place.slab, bin_of_info(place.info), number);
         return;

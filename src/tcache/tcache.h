@@ -13,22 +13,27 @@ struct tcache_bin {
     uint32_t capacity; /* entries that may be used, beside array[0]; before the bin is opened: what it will ask for */
     uint32_t room;     /* entries the array has room for; capacity <= room */
     uint64_t aged_traffic; /* batches moved up to the last ageing */
+    uint64_t turned_blocks; /* blocks refilled up to the last turn; see turns */
+    uint32_t ceiling;  /* of capacity; learned. Atomic relaxed: written by the thread only, exports read it */
+    uint32_t turns;    /* twice the refills that followed a flush, each of which completes a round trip; plus one while a
+                        * flush waits for its refill */
+    uint16_t refill;   /* blocks of the first refill after a flush; learned. Atomic as ceiling */
     uint16_t batch;    /* blocks the next refill asks for */
     uint8_t streak;    /* refills since the last flush, saturating */
-    bool overflowed;   /* a flush since the last refill: the next refill completes a round trip */
     bool packed;       /* the array lies in the first, shared piece */
     bool opened;       /* its capacity counts in entitled_bytes */
 };
 
 struct tcache {
     struct hot hot;
-    uint32_t slow_count;     /* slow operations; every TICK_SLOW_OPERATIONS of them the clock is read */
+    uint32_t slow_left;      /* slow operations until the clock is read: TICK_SLOW_OPERATIONS at most, at least 1 */
     uint64_t delivered_ms;   /* when the outbox was last emptied by the clock */
     uint64_t aged_ms;        /* when the heap was last aged */
     /* Sum of capacity * block size over opened bins; growth stops at policy thread_cache_bytes. While the cache has a
      * thread it is part of the process's sum (magazine.c), which is bounded by cache_bytes. */
     uint64_t entitled_bytes;
     bool checked; /* HAKMEM_DEBUG_LEVEL >= 1: magazines hold nothing, every free is checked against the slab at once */
+    struct alloc_memory *learning; /* what the learner knows of this thread, kept above the spine; NULL: nothing yet */
     struct tcache_bin bins[BIN_COUNT];
     struct outbox outbox;
     struct heap heap;
@@ -45,6 +50,10 @@ void tcache_leave(void);
 struct tcache *tcache_self(void);
 /* Empties magazines and outbox into the slabs. By the owning thread. */
 void tcache_flush_all(struct tcache *t);
+/* What the learner decides about a bin. A magazine that holds more is flushed down to its new ceiling; one that stood at
+ * its ceiling grows with it, as far as the budget allows. By the owning thread, which holds no lock. */
+void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling);
+void tcache_set_refill(struct tcache *t, unsigned bin, uint32_t blocks);
 /* Forgets what magazines and outbox hold: their thread did not survive fork. */
 void tcache_forget(struct tcache *t);
 FAST struct tcache *tcache_of_heap(struct heap *h)

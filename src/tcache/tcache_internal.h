@@ -5,14 +5,15 @@
 #include "base/upcall.h"
 #include "tcache/tcache.h"
 
-/* Reads the clock, ages the thread's heap and runs the process's ticks, as far as they are due. */
+/* Lets the learner look, reads the clock, ages the thread's heap and runs the process's ticks, as far as each is
+ * due. */
 SLOW void tcache_tick(struct tcache *t);
 
 /* Every slow path begins with this: counts it, and now and then lets the clock tick. */
 FAST void tcache_note_slow(struct tcache *t)
 {
     upcall_fork_recover();
-    if (UNLIKELY(++t->slow_count % TICK_SLOW_OPERATIONS == 0))
+    if (UNLIKELY(--t->slow_left == 0))
         tcache_tick(t);
 }
 
@@ -30,6 +31,8 @@ void tcache_close_all(struct tcache *t);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 
+/* Ceilings and refill batches as the policy has them. */
+void magazine_take_policy(struct tcache *t);
 /* Arrays. Growth obeys the ceilings and the budgets of thread and process; false: it may not, or memory is out. */
 bool magazine_pack_all(struct tcache *t);
 /* A bin counts against the budget from its first refill or flush on. Where the budget has no room for its first array,
@@ -43,7 +46,10 @@ bool magazine_is_rich_in_need(const struct tcache *t);
 /* An open bin, empty: gives up what it is entitled to, and asks anew at its next use. */
 void magazine_close(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
-uint32_t magazine_ceiling(unsigned bin);
+FAST uint32_t magazine_ceiling(const struct tcache *t, unsigned bin)
+{
+    return load_relaxed(&t->bins[bin].ceiling);
+}
 
 /* Blocks without a cache. */
 void *stray_malloc(unsigned bin);

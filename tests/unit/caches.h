@@ -23,6 +23,13 @@ static inline void set_bin_policy(unsigned bin, uint32_t cap, uint32_t refill)
     store_relaxed(&policy_live.bin_refill[bin], refill);
 }
 
+/* The same for one cache that is there already. */
+static inline void set_bin_bounds(struct tcache *t, unsigned bin, uint32_t cap, uint32_t refill)
+{
+    store_relaxed(&t->bins[bin].ceiling, cap);
+    tcache_set_refill(t, bin, refill);
+}
+
 static inline int reset_policy(void **state)
 {
     (void)state;

@@ -11,7 +11,7 @@
 static void assert_is_word(const char *text)
 {
     assert_non_null(text);
-    assert_true(text[0] != '\0' && strspn(text, "abcdefghijklmnopqrstuvwxyz_") == strlen(text));
+    assert_true(text[0] != '\0' && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(text));
 }
 
 /* A reader of the journal tells subjects and verdicts apart by these words alone. */

@@ -11,7 +11,7 @@ static void test_first_arrays_are_small(void **state)
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
         const struct tcache_bin *b = &t->bins[bin];
         assert_in_range(b->capacity, 2, 16);
-        assert_true(b->capacity <= magazine_ceiling(bin));
+        assert_true(b->capacity <= magazine_ceiling(t, bin));
         assert_true(b->packed);
         assert_int_equal(magazine_count(t, bin), 0);
         assert_null(hot_pop(&t->hot.bins[bin]));
@@ -30,7 +30,7 @@ static void test_growth_doubles_up_to_the_ceiling(void **state)
     (void)state;
     struct tcache *t = new_cache();
     void *entries[1024];
-    set_bin_policy(3, 100, 8);
+    set_bin_bounds(t, 3, 100, 8);
     for (uint32_t i = 0; i < t->bins[3].capacity; i++)
         cache_give(t, 3, entries[i] = &entries[i]);
     assert_int_equal(magazine_count(t, 3), 16);
@@ -53,15 +53,16 @@ static void test_ceilings(void **state)
 {
     (void)state;
     const uint32_t caps[] = {512, 512, 512, 384, 256, 384, 192, 96}; /* per class, as the default preset has them */
+    struct tcache *t = new_cache();
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
-        assert_int_equal(magazine_ceiling(bin), caps[tiny_bin_class(bin)]);
+        assert_int_equal(magazine_ceiling(t, bin), caps[tiny_bin_class(bin)]);
     for (unsigned bin = TINY_BIN_COUNT; bin < BIN_COUNT; bin++) {
-        assert_in_range(magazine_ceiling(bin), 2, 64);
-        assert_true((uint64_t)magazine_ceiling(bin) * bin_info(bin)->block_bytes <= 524288);
+        assert_in_range(magazine_ceiling(t, bin), 2, 64);
+        assert_true((uint64_t)magazine_ceiling(t, bin) * bin_info(bin)->block_bytes <= 524288);
     }
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
         set_bin_policy(bin, bin + 1, 1); /* from one object on: also for the first arrays */
-    struct tcache *t = new_cache();
+    t = new_cache();
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
         assert_true(t->bins[bin].capacity <= bin + 1);
         while (magazine_grow(t, bin))
@@ -77,9 +78,9 @@ static void test_lowered_ceiling_stops_growth(void **state)
     struct tcache *t = new_cache();
     assert_true(magazine_grow(t, 5));
     assert_int_equal(t->bins[5].capacity, 32);
-    set_bin_policy(5, 20, 8);
+    set_bin_bounds(t, 5, 20, 8);
     assert_false(magazine_grow(t, 5));
-    set_bin_policy(5, 33, 8);
+    set_bin_bounds(t, 5, 33, 8);
     assert_true(magazine_grow(t, 5));
     assert_int_equal(t->bins[5].capacity, 33);
     assert_true(cache_is_valid(t));
@@ -176,7 +177,7 @@ static void test_budget_of_the_process(void **state)
     while (magazine_grow(one, 4)) /* blocks of 80 bytes */
         ;
     assert_in_range(one->entitled_bytes, 8000, 20000);
-    assert_true(one->bins[4].capacity < magazine_ceiling(4));
+    assert_true(one->bins[4].capacity < magazine_ceiling(one, 4));
     assert_int_equal(tcache_entitled_bytes(), before + one->entitled_bytes);
     magazine_open(two, 4);
     assert_int_equal(two->bins[4].capacity, 16); /* it fits */

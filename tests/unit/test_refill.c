@@ -28,7 +28,7 @@ static void test_first_refill_is_the_configured_batch(void **state)
 {
     (void)state;
     struct tcache *t = new_cache();
-    set_bin_policy(4, 256, 11);
+    set_bin_bounds(t, 4, 256, 11);
     held[0] = tcache_refill(t, 4);
     assert_int_equal(magazine_count(t, 4), 10);
     assert_int_equal(t->heap.bins[4].refill_blocks, 11);
@@ -39,7 +39,7 @@ static void test_first_refill_is_the_configured_batch(void **state)
     assert_null(hot_pop(&t->hot.bins[4]));
     give_all(t, 4, 11);
     give_back_and_check(t);
-    set_bin_policy(5, 256, 200); /* more than the magazine has room for yet */
+    set_bin_bounds(t, 5, 256, 200); /* more than the magazine has room for yet */
     held[0] = tcache_refill(t, 5);
     assert_int_equal(magazine_count(t, 5), t->bins[5].capacity - 1);
     give_all(t, 5, 1);
@@ -50,7 +50,7 @@ static void test_consecutive_refills_double(void **state)
 {
     (void)state;
     struct tcache *t = new_cache();
-    set_bin_policy(0, 512, 2);
+    set_bin_bounds(t, 0, 512, 2);
     uint64_t before = 0;
     unsigned batches[6];
     for (unsigned i = 0, count = 0; i < ARRAY_COUNT(batches); i++) {
@@ -143,13 +143,71 @@ static void test_growth_is_earned_by_round_trips(void **state)
     give_all(t, bin, count);
     /* Enough of them: up to the ceiling, and not beyond. */
     for (unsigned i = 0; i < 12; i++) {
-        for (count = 0; count < 2 * magazine_ceiling(bin); count++)
+        for (count = 0; count < 2 * magazine_ceiling(t, bin); count++)
             held[count] = cache_take(t, bin);
         give_all(t, bin, count);
-        assert_true(t->bins[bin].capacity <= magazine_ceiling(bin));
+        assert_true(t->bins[bin].capacity <= magazine_ceiling(t, bin));
         assert_true(cache_is_valid(t));
     }
-    assert_int_equal(t->bins[bin].capacity, magazine_ceiling(bin));
+    assert_int_equal(t->bins[bin].capacity, magazine_ceiling(t, bin));
+    give_back_and_check(t);
+}
+
+/* The learner's way: what lies above a lower ceiling goes back, the oldest first; a full magazine follows a higher one. */
+static void test_a_ceiling_moves(void **state)
+{
+    (void)state;
+    const unsigned bin = 3;
+    struct tcache *t = new_cache();
+    unsigned count;
+    for (unsigned i = 0; i < 20; i++) {
+        for (count = 0; count < 1500; count++)
+            held[count] = cache_take(t, bin);
+        give_all(t, bin, count);
+    }
+    assert_int_equal(t->bins[bin].capacity, 512);
+    void *const newest = *t->hot.bins[bin].top;
+    const uint32_t have = magazine_count(t, bin);
+    assert_true(have > 100);
+    tcache_set_ceiling(t, bin, 100);
+    assert_int_equal(t->bins[bin].capacity, 100);
+    assert_int_equal(magazine_count(t, bin), 100);
+    assert_ptr_equal(*t->hot.bins[bin].top, newest);
+    assert_true(cache_is_valid(t));
+    tcache_set_ceiling(t, bin, 190);
+    assert_int_equal(t->bins[bin].capacity, 190);
+    tcache_set_ceiling(t, bin, 700);
+    assert_int_equal(t->bins[bin].capacity, 380); /* doubling, as ever */
+    tcache_set_ceiling(t, bin, 800);
+    assert_int_equal(t->bins[bin].capacity, 380); /* it had not come up to its ceiling */
+    assert_true(cache_is_valid(t));
+    tcache_set_ceiling(t, bin + 1, 3); /* of a bin that is not open yet: what it will ask for */
+    assert_int_equal(t->bins[bin + 1].capacity, 3);
+    held[0] = cache_take(t, bin + 1);
+    assert_int_equal(t->bins[bin + 1].capacity, 3);
+    cache_give(t, bin + 1, held[0]);
+    give_back_and_check(t);
+}
+
+/* Turns: refills that follow a flush, and how many blocks had been refilled by then. */
+static void test_turns_are_counted(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    unsigned count;
+    for (unsigned i = 0; i < 5; i++) {
+        for (count = 0; count < 2000; count++)
+            held[count] = cache_take(t, 3);
+        assert_int_equal(t->bins[3].turns, 2 * i);
+        give_all(t, 3, count);
+        assert_int_equal(t->bins[3].turns, 2 * i + 1);
+    }
+    const uint64_t refilled = t->heap.bins[3].refill_blocks;
+    for (count = 0; magazine_count(t, 3) != 0; count++)
+        held[count] = hot_pop(&t->hot.bins[3]);
+    held[count++] = tcache_refill(t, 3);
+    assert_int_equal(t->bins[3].turned_blocks, refilled);
+    give_all(t, 3, count);
     give_back_and_check(t);
 }
 
@@ -290,6 +348,8 @@ int main(void)
         cmocka_unit_test_setup(test_batches_are_bounded_in_bytes, reset_policy),
         cmocka_unit_test_setup(test_flush_keeps_the_newest, reset_policy),
         cmocka_unit_test_setup(test_growth_is_earned_by_round_trips, reset_policy),
+        cmocka_unit_test_setup(test_a_ceiling_moves, reset_policy),
+        cmocka_unit_test_setup(test_turns_are_counted, reset_policy),
         cmocka_unit_test_setup(test_ceilings_are_obeyed, reset_policy),
         cmocka_unit_test_setup(test_idle_bins_give_up_their_share, reset_policy),
         cmocka_unit_test_setup(test_the_richest_bin_makes_room, reset_policy),
