@@ -10,6 +10,7 @@ enum {
     SHRINK_WAIT = 2,        /* windows in which a shrinking may show its harm */
     REST_WINDOWS = 6,       /* less than the second hold-off */
     HOLDOFF_MAX = 256,      /* windows */
+    EXCESS_REACH = 64,      /* what is missing may be so many times what is there; else a step saves next to nothing */
     RATE_FLOOR = 50000,     /* round trips a second. A block costs a few ns each way: less than 1/1000 of the time */
 };
 
@@ -227,7 +228,8 @@ uint32_t law_propose(const struct law_track *t, const struct law_params *p, cons
 {
     if (t->frozen)
         return x->value;
-    bool may_grow = t->hold_growth == 0 && t->trial != LAW_SHRINKING && x->is_reached && x->value < x->high &&
+    bool is_in_reach = t->excess / EXCESS_REACH <= x->value;
+    bool may_grow = is_in_reach && t->hold_growth == 0 && t->trial != LAW_SHRINKING && x->is_reached && x->value < x->high &&
                     (t->trial == LAW_AT_REST || !growth_is_complete(t, x));
     if (t->hot_windows >= PATIENCE_WINDOWS && may_grow)
         return step_up(t, p, x);

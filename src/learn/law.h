@@ -5,8 +5,9 @@
  *             fault, so round trips = min(refilled, flushed), both averaged over about four windows.
  *   hot       round trips above a share of all the blocks that the thread moved, and worth the time they cost.
  *   cold      round trips below that share / hysteresis.
- *   growth    after two hot windows, a step each window; the steps are one trial, judged when the ceiling has grown by
- *             half of what it seemed to need, or after TRIAL_STEPS: if the round trips did not fall, all of it is undone.
+ *   growth    after two hot windows, and if what is missing is within reach: a step each window. The steps are one trial,
+ *             judged when the ceiling has grown by half of what it seemed to need, or after TRIAL_STEPS: if the round
+ *             trips did not fall, all of it is undone.
  *   shrinking after two cold windows in which part of the cache was never needed; a step that brings the round trips
  *             back is undone with the one before it.
  *   rest      what was undone waits, twice as long each time. What has been left alone for REST_WINDOWS is frozen until

@@ -102,6 +102,16 @@ static void test_a_step_is_no_wider_than_what_is_missing(void **state)
     assert_int_equal(see(&params), 102);
 }
 
+static void test_what_is_out_of_reach_is_not_tried(void **state)
+{
+    (void)state;
+    traffic(4000, 1, 100 * 66, 0);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(see(&params), 100);
+    traffic(4000, 1, 100 * 60, 0);
+    assert_int_equal(see(&params), 110);
+}
+
 static void test_cold_and_idle_for_two_windows(void **state)
 {
     (void)state;
@@ -244,6 +254,7 @@ int main(void)
         TEST(test_a_ceiling_that_is_not_reached_stays),
         TEST(test_rare_round_trips_are_left_alone),
         TEST(test_a_step_is_no_wider_than_what_is_missing),
+        TEST(test_what_is_out_of_reach_is_not_tried),
         TEST(test_cold_and_idle_for_two_windows),
         TEST(test_growth_that_does_not_help_is_undone),
         TEST(test_growth_that_helps_bursts_is_confirmed),
