@@ -41,6 +41,7 @@ void tcache_enter(struct tcache *t)
     t->hot.window_base = window.base;
     t->hot.limit = load_acquire(&window.limit);
     t->hot.tag = t->heap.id << MAP_OWNER_SHIFT;
+    t->slow_left = TICK_SLOW_OPERATIONS; /* a thread that fork left behind may have been about to set it */
     hot_delta = (char *)&t->hot - (char *)&hot_static.empty;
 }
 
@@ -78,7 +79,9 @@ static void age(struct tcache *t, uint64_t now_ms)
 
 SLOW void tcache_tick(struct tcache *t)
 {
-    t->slow_left = config_get()->alloc_learn && !t->checked ? upcall_alloc_learn(t) : TICK_SLOW_OPERATIONS;
+    t->slow_left = TICK_SLOW_OPERATIONS; /* first: a fork may end this thread anywhere below */
+    if (config_get()->alloc_learn && !t->checked)
+        t->slow_left = upcall_alloc_learn(t);
     uint64_t now_ms = os_clock_ms();
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
