@@ -153,14 +153,26 @@ static void shrink_bins(struct pass *p)
     }
 }
 
-/* Round trips that the bytes of a magazine fail to save, or that they earn: per KiB, so that small numbers compare. */
-static uint64_t trips_per_kib(const struct pass *p, unsigned bin)
+/* Per KiB of the magazine, so that small numbers compare. */
+static uint64_t per_kib(const struct pass *p, unsigned bin, uint64_t blocks)
 {
     uint64_t bytes = (uint64_t)p->snapshot->bins[bin].capacity * tiny_bin_bytes(bin);
-    return p->learner->bins[bin].trips * 1024 / (bytes + 1);
+    return blocks * 1024 / (bytes + 1);
 }
 
-/* The open bin with the fewest round trips per byte that can give a step; TINY_BIN_COUNT: none is a hysteresis below. */
+/* What a bin's bytes fail to save. */
+static uint64_t trips_per_kib(const struct pass *p, unsigned bin)
+{
+    return per_kib(p, bin, p->learner->bins[bin].trips);
+}
+
+/* What a bin's bytes are good for, at least. */
+static uint64_t use_per_kib(const struct pass *p, unsigned bin)
+{
+    return per_kib(p, bin, p->learner->bins[bin].use);
+}
+
+/* The open bin with the least use per byte that can give a step; TINY_BIN_COUNT: none is a hysteresis below. */
 static unsigned find_donor(const struct pass *p, unsigned taker)
 {
     uint64_t fewest = trips_per_kib(p, taker) / p->params->law.hysteresis;
@@ -169,9 +181,9 @@ static unsigned find_donor(const struct pass *p, unsigned taker)
         struct law_signal x = bin_signal(p, bin);
         if (bin == taker || p->moved[bin] || p->wanted[bin] != 0 || p->snapshot->bins[bin].capacity < x.value)
             continue;
-        if (law_concede(&p->learner->bins[bin], &p->params->law, &x) >= x.value || trips_per_kib(p, bin) >= fewest)
+        if (law_concede(&p->learner->bins[bin], &p->params->law, &x) >= x.value || use_per_kib(p, bin) >= fewest)
             continue;
-        fewest = trips_per_kib(p, bin);
+        fewest = use_per_kib(p, bin);
         donor = bin;
     }
     return donor;

@@ -3,8 +3,8 @@
  * memory that belongs to the thread: no allocator is needed to run it, and tests/learn replays recorded snapshots.
  *
  * The law for one number is learn/law.h's. What is added here: bins compete for the bytes of the thread and of the
- * process. The bin that gains most round trips per byte is served first; where bytes are short it takes them from the
- * bin that has the fewest per byte, and from that one only if it is a hysteresis apart. */
+ * process. The bin with most round trips per byte is served first; where bytes are short it takes them from the bin whose
+ * bytes are used least, and only if that one is a hysteresis below. */
 #ifndef HAKMEM_LEARN_ALLOC_LEARNER_H
 #define HAKMEM_LEARN_ALLOC_LEARNER_H
 

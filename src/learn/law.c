@@ -108,6 +108,7 @@ void law_observe(struct law_track *t, const struct law_params *p, const struct l
     average(&t->flushed_q8, x->flushed, first);
     average(&t->cpu_q8, w->cpu_ns, first);
     t->trips = (t->refilled_q8 < t->flushed_q8 ? t->refilled_q8 : t->flushed_q8) >> 8;
+    t->use = (t->refilled_q8 + t->flushed_q8) >> 9;
     t->rate = per_second(t->trips, t->cpu_q8 >> 8);
     if (x->excess != 0)
         t->excess = x->excess;
@@ -117,7 +118,7 @@ void law_observe(struct law_track *t, const struct law_params *p, const struct l
     t->has_just_helped = false;
     /* The averages need a while to see that the blocks fit by now: this window must be hot by itself. */
     bool hot = t->trips >= law_hot_trips(p, w) && t->rate >= RATE_FLOOR && x->refilled + x->flushed >= law_hot_trips(p, w);
-    bool cold = t->trips < law_cold_trips(p, w);
+    bool cold = t->use < law_cold_trips(p, w);
     t->hot_windows = count_up(t->hot_windows, hot);
     t->cold_windows = count_up(t->cold_windows, cold);
     if (t->trial != LAW_AT_REST)

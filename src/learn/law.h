@@ -4,7 +4,8 @@
  *   traffic   blocks that went to and fro: refilled and flushed again. What flows one way only is nobody's ceiling's
  *             fault, so round trips = min(refilled, flushed), both averaged over about four windows.
  *   hot       round trips above a share of all the blocks that the thread moved, and worth the time they cost.
- *   cold      round trips below that share / hysteresis.
+ *   cold      what goes in and out, one way or both, is below that share / hysteresis. (A cache through which blocks flow
+ *             one way has no round trips, and yet its size decides how many a refill brings.)
  *   growth    after two hot windows, and if what is missing is within reach: a step each window. The steps are one trial,
  *             judged when the ceiling has grown by half of what it seemed to need, or after TRIAL_STEPS: if the round
  *             trips did not fall, all of it is undone.
@@ -50,6 +51,7 @@ struct law_track {
     uint64_t refilled_q8, flushed_q8; /* moving averages, blocks a window, times 256 */
     uint64_t cpu_q8;
     uint64_t trips;  /* round trips a window */
+    uint64_t use;    /* blocks a window, the mean of refilled and flushed: trips, and what flows one way */
     uint64_t rate;   /* round trips per second of the thread's CPU time */
     uint32_t excess; /* at the last turns that were seen */
     uint32_t idle;   /* not needed in either of the last two windows */

@@ -71,6 +71,17 @@ static void test_one_way_traffic(void **state)
     }
 }
 
+/* ... and what flows through is not idle, even if two windows in a row pass between two refills. */
+static void test_a_cache_with_a_flow_does_not_shrink(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 60; i++) {
+        traffic(0, 0, 0, i % 3 == 0 ? 0 : 30);
+        signal_now.refilled = i % 3 == 0 ? 400 : 0;
+        assert_int_equal(see(&params), 100);
+    }
+}
+
 static void test_a_ceiling_that_is_not_reached_stays(void **state)
 {
     (void)state;
@@ -251,6 +262,7 @@ int main(void)
         TEST(test_thresholds_are_a_hysteresis_apart),
         TEST(test_hot_for_two_windows),
         TEST(test_one_way_traffic),
+        TEST(test_a_cache_with_a_flow_does_not_shrink),
         TEST(test_a_ceiling_that_is_not_reached_stays),
         TEST(test_rare_round_trips_are_left_alone),
         TEST(test_a_step_is_no_wider_than_what_is_missing),
