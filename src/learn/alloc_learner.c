@@ -1,5 +1,7 @@
 #include "learn/alloc_learner.h"
 
+enum { FLOOR_OBJECTS = 32, FLOOR_BYTES = 8192 };
+
 /* What one window's decisions share. */
 struct pass {
     struct alloc_learner *learner;
@@ -31,11 +33,20 @@ static bool has_room(const struct pass *p)
     return p->out.count < ALLOC_DECISIONS_MAX;
 }
 
+/* Less than this is not worth taking away: batches would shrink with the cap, and each block would cost more. */
+static uint32_t floor_of(const struct pass *p, unsigned bin)
+{
+    uint32_t objects = FLOOR_BYTES / tiny_bin_bytes(bin);
+    objects = objects < FLOOR_OBJECTS ? objects : FLOOR_OBJECTS;
+    return objects > p->params->cap_min ? objects : p->params->cap_min;
+}
+
 /* The bounds are the user's ceiling first: a floor above it gives way. */
 static struct law_signal bin_signal(const struct pass *p, unsigned bin)
 {
     const struct alloc_bin *b = &p->snapshot->bins[bin];
     uint32_t high = b->cap_ceiling < p->params->cap_max ? b->cap_ceiling : p->params->cap_max;
+    uint32_t low = floor_of(p, bin);
     return (struct law_signal){
         .refilled = b->refill_blocks,
         .flushed = b->flush_blocks,
@@ -43,7 +54,7 @@ static struct law_signal bin_signal(const struct pass *p, unsigned bin)
         .excess = b->excess,
         .idle = b->low_water,
         .value = b->cap,
-        .low = p->params->cap_min < high ? p->params->cap_min : high,
+        .low = low < high ? low : high,
         .high = high,
         .is_reached = b->capacity >= b->cap,
     };

@@ -136,6 +136,18 @@ static void test_idle_objects_are_given_up(void **state)
     assert_in_range(m.bins[3].cap, 95, 110);
 }
 
+/* So small a cache is not worth less: 32 objects, or as many as 8 KiB are. */
+static void test_a_little_is_left(void **state)
+{
+    (void)state;
+    const struct { unsigned bin; uint32_t least; } cases[] = {{3, 32}, {11, 32}, {15, 16}, {23, 8}};
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++)
+        m.bins[cases[i].bin].width = 2;
+    checked_windows(200);
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++)
+        assert_int_equal(m.bins[cases[i].bin].cap, cases[i].least);
+}
+
 /* What no cap avoids: the trial is undone as a whole, waits twice as long after each attempt, and then rests. */
 static void test_growth_without_effect_is_undone(void **state)
 {
@@ -382,6 +394,7 @@ int main(void)
         TEST(test_growth),
         TEST(test_a_users_cap_is_a_ceiling),
         TEST(test_idle_objects_are_given_up),
+        TEST(test_a_little_is_left),
         TEST(test_growth_without_effect_is_undone),
         TEST(test_a_harmful_decision_is_undone),
         TEST(test_bins_compete_for_bytes),
