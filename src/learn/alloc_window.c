@@ -3,6 +3,7 @@
 #include "arena/meta.h"
 #include "base/upcall.h"
 #include "config/policy.h"
+#include "learn/journal.h"
 #include "os/os.h"
 #include "tcache/tcache_internal.h"
 
@@ -189,8 +190,10 @@ static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved,
     fill_snapshot(&snapshot, m, t, moved, cpu_ns);
     unsigned count = alloc_decide(&m->learner, &params, &snapshot, decisions);
     fetch_add_relaxed(&totals.windows, 1);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         carry_out(t, &decisions[i]);
+        journal_write(&decisions[i]);
+    }
 }
 
 SLOW uint32_t upcall_alloc_learn(struct tcache *t)

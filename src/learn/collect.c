@@ -4,11 +4,12 @@
 #include "config/policy.h"
 #include "tcache/tcache.h"
 
-/* What the thread's traffic has earned the bin: how far its array had to grow. A magazine that gives entries up for a
- * while, because its bin lies idle or another needs the bytes, keeps it. The heap's lock is held, so it stays. */
-static uint32_t earned_cap(const struct tcache_bin *bin)
+/* A learner's ceiling is what the bin will live under again. Without one, what the thread's traffic has earned: how
+ * far the array had to grow. A magazine that gives entries up for a while, because its bin lies idle or another needs
+ * the bytes, keeps it. The heap's lock is held, so it stays. */
+static uint32_t learned_cap(const struct tcache_bin *bin)
 {
-    return bin->room;
+    return config_get()->alloc_learn ? load_relaxed(&bin->ceiling) : bin->room;
 }
 
 /* The heap's lock is held. */
@@ -18,7 +19,7 @@ static void add_heap(struct learned_profile *out, const struct heap *h, const st
         return;
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
         const struct heap_bin *from = &h->bins[bin];
-        learn_bin_add(&out->bins[bin], earned_cap(&t->bins[bin]), from->refill_count, from->refill_blocks);
+        learn_bin_add(&out->bins[bin], learned_cap(&t->bins[bin]), from->refill_count, from->refill_blocks);
     }
 }
 

@@ -74,6 +74,35 @@ static void test_checked_caches_say_nothing(void **state)
     assert_int_equal(learned.bins[BIN].cache_count, before);
 }
 
+/* With learning on, what counts is the ceiling that was learned, whatever the magazine has come to. The configuration is
+ * read once, so it takes a process of its own. */
+static void collect_with_learning(const void *unused)
+{
+    (void)unused;
+    char *const arguments[] = {"test_collect", "ceilings", NULL};
+    char *const environment[] = {"HAKMEM_ALLOC_LEARN=1", NULL};
+    execve("/proc/self/exe", arguments, environment);
+    abort();
+}
+
+static int look_at_ceilings(void)
+{
+    struct tcache *t = new_cache();
+    work(t, 3);
+    tcache_set_ceiling(t, BIN, 33);
+    learn_collect(&learned);
+    const struct learn_bin *bin = &learned.bins[BIN];
+    return bin->sample_count == 1 && bin->samples[0].cap == 33 && t->bins[BIN].room > 33 ? 0 : 1;
+}
+
+static void test_learned_ceilings(void **state)
+{
+    (void)state;
+    struct captured said;
+    capture_child(&said, collect_with_learning, NULL);
+    assert_int_equal(said.status, 0);
+}
+
 struct worker {
     uint32_t stop, rounds; /* atomic */
 };
@@ -105,12 +134,15 @@ static void test_concurrently(void **state)
     assert_true(learned.bins[BIN].cache_count >= 3);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "ceilings") == 0)
+        return look_at_ceilings();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_policy, reset_policy),
         cmocka_unit_test(test_caches),
         cmocka_unit_test(test_checked_caches_say_nothing),
+        cmocka_unit_test(test_learned_ceilings),
         cmocka_unit_test(test_concurrently),
     };
     return cmocka_run_group_tests_name("collect", tests, NULL, NULL);
