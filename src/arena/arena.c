@@ -6,6 +6,7 @@
 #include "arena/usage.h"
 #include "base/check.h"
 #include "base/upcall.h"
+#include "config/policy.h"
 #include "os/os.h"
 
 /* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do. */
@@ -60,15 +61,16 @@ void arena_recover_after_fork(void)
 enum pages {
     RESIDENT, /* those that hold pages already: a page fault costs more than all else an allocation does */
     ANY,
+    DRAINING, /* and even of a SuperSlab that is to become empty: rather than map another one */
 };
 
 static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment,
                          bool *zeroed)
 {
     struct superslab *s = &superslab_table[superslab];
-    if (!node_suits(s, node))
+    if (!node_suits(s, node) || (pages != DRAINING && load_relaxed(&s->draining) != 0))
         return SLAB_NONE;
-    int first = superslab_claim(s, pages == ANY ? UINT32_MAX : superslab_resident(s), slabs, alignment, zeroed);
+    int first = superslab_claim(s, pages == RESIDENT ? superslab_resident(s) : UINT32_MAX, slabs, alignment, zeroed);
     if (UNLIKELY(first == CLAIM_REFUSED))
         arena_note_vacant(superslab);
     if (first < 0)
@@ -99,7 +101,7 @@ static void clear_vacant(uint32_t superslab)
 static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment, uint32_t *used,
                                bool *zeroed)
 {
-    unsigned looks = pages == ANY ? UINT_MAX : RESIDENT_LOOKS;
+    unsigned looks = pages == RESIDENT ? RESIDENT_LOOKS : UINT_MAX;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
         uint64_t word = load_acquire(&arena_vacant[w]);
@@ -156,6 +158,8 @@ static enum os_map_result map_superslabs(uint32_t from, uint32_t to, uint32_t cl
         store_relaxed(&s->dirty_mask, claimed);
         store_relaxed(&s->idle_mask, 0);
         store_relaxed(&s->prewarmed, 0);
+        store_relaxed(&s->draining, 0);
+        superslab_note_clean_claim(s, count_bits(claimed));
         fetch_add_relaxed(&superslab_counts.claimed, count_bits(claimed));
         store_release(&s->state, SUPERSLAB_MAPPED);
         store_release(&s->free_mask, ~claimed);
@@ -219,7 +223,8 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
     uint32_t used = 0;
     uint32_t slab = SLAB_NONE;
     const uint32_t node = node_self();
-    for (enum pages pages = RESIDENT; slab == SLAB_NONE && pages <= ANY; pages++) {
+    const enum pages last = load_relaxed(&policy_live.steer_to_full) ? DRAINING : ANY;
+    for (enum pages pages = RESIDENT; slab == SLAB_NONE && pages <= last; pages++) {
         if (hint != NULL && *hint != 0)
             slab = claim_in(used = *hint, pages, node, slabs, alignment, zeroed);
         if (slab == SLAB_NONE)
@@ -228,7 +233,7 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
     if (slab == SLAB_NONE) {
         lock_acquire(&arena.lock);
         /* Another thread may have mapped one while this one waited. */
-        slab = claim_anywhere(ANY, node_may_grow() ? node : NODE_ANY, slabs, alignment, &used, zeroed);
+        slab = claim_anywhere(last, node_may_grow() ? node : NODE_ANY, slabs, alignment, &used, zeroed);
         uint32_t to_prewarm = 0;
         if (slab == SLAB_NONE) {
             if (arena.prewarm != 0 && arena.next > window.first_superslab) {
@@ -240,7 +245,7 @@ static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint,
                 slab = used * SUPERSLAB_SLABS;
                 *zeroed = true;
             } else if (node != NODE_ANY) {
-                slab = claim_anywhere(ANY, NODE_ANY, slabs, alignment, &used, zeroed);
+                slab = claim_anywhere(last, NODE_ANY, slabs, alignment, &used, zeroed);
             }
         }
         lock_release(&arena.lock);

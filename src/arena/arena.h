@@ -47,6 +47,14 @@ struct arena_totals {
 };
 void arena_read_totals(struct arena_totals *totals);
 
+/* Over the life of the process; a few loads. */
+struct arena_flow {
+    uint64_t superslabs_mapped, superslabs_released;
+    uint64_t decayed_bytes;   /* whole slabs that had stayed free for decay_ms and were given back */
+    uint64_t refaulted_bytes; /* claimed again within a few times that delay: given back too soon */
+};
+void arena_read_flow(struct arena_flow *flow);
+
 /* In a forked child: a thread that is gone may have released slabs without having come to say so, or to count them. */
 void arena_recover_after_fork(void);
 

@@ -85,7 +85,7 @@ static bool advise(uint32_t from, uint32_t to, enum advice advice)
 
 /* ---- birth and death ---- */
 
-static uint32_t birth_word(void)
+static uint32_t birth_word(uint32_t count)
 {
     uint32_t thp = load_relaxed(&policy_live.thp);
     uint64_t superslabs = load_relaxed(&arena.mapped) - load_relaxed(&arena.released);
@@ -96,6 +96,10 @@ static uint32_t birth_word(void)
         bool is_huge = is_huge_page_sized() && os_huge_page_mode() != OS_HUGE_NEVER;
         return word_of(is_huge ? SUPERSLAB_HUGE : SUPERSLAB_SMALL, ADVICE_HUGE);
     }
+    /* A wide run may be touched here and there only: what it fills up of it, learning will see. */
+    if (load_relaxed(&policy_live.huge_birth) != 0 && count == 1 && is_huge_page_sized() &&
+        (os_huge_page_mode() == OS_HUGE_MADVISE || os_huge_page_mode() == OS_HUGE_ALWAYS))
+        return word_of(SUPERSLAB_HUGE, ADVICE_HUGE);
     /* A small process opts out sooner than it could ask what the kernel would do. */
     if (superslabs == 0 || !is_huge_page_sized())
         return word_of(SUPERSLAB_SMALL, ADVICE_SMALL);
@@ -109,7 +113,7 @@ static uint32_t birth_word(void)
 
 void hugepage_born(uint32_t from, uint32_t to)
 {
-    uint32_t word = birth_word();
+    uint32_t word = birth_word(to - from);
     if (!is_few(arena.advice_edges + edges_around(from, to, advice_of(word)))) {
         uint32_t neighbour = load_relaxed(&superslab_table[is_mapped(from - 1) ? from - 1 : to].pages);
         bool is_huge = pages_of(neighbour) == SUPERSLAB_HUGE;
@@ -141,10 +145,10 @@ static void collapse(uint32_t superslab, uint64_t *budget_us)
         return;
     }
     uint64_t start = os_clock_us();
-    os_collapse(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
+    bool done = os_collapse(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
     uint64_t took = os_clock_us() - start;
     store_relaxed(&collapse_cost_us, took < UINT32_MAX ? (uint32_t)took : UINT32_MAX);
-    *budget_us -= took < *budget_us ? took : *budget_us;
+    *budget_us -= done && took < *budget_us ? took : *budget_us;
 }
 
 bool arena_superslab_make_huge(uint32_t superslab, uint64_t *collapse_budget_us)

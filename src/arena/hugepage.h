@@ -30,7 +30,8 @@
 
 /* Backs it with huge pages from now on. Refused (false): the user or the administrator said never, nothing is mapped
  * here, it was broken lately, or there is no room for another edge. With a budget in microseconds, what is there already
- * is moved into a huge page at once, if that is likely to fit; the time it took is subtracted. At most three system calls. */
+ * is moved into a huge page at once, if that is likely to fit; the time it took is subtracted, and all of it where the
+ * kernel refused. At most three system calls. */
 bool arena_superslab_make_huge(uint32_t superslab, uint64_t *collapse_budget_us);
 /* HUGE -> BROKEN. True: it is not HUGE now. False: the user said always, or the kernel refused. One system call, and up to
  * 16 for its free slabs. */

@@ -141,8 +141,11 @@ static bool visit(uint32_t superslab, uint32_t retain)
     if (free_mask == UINT32_MAX && load_relaxed(&s->prewarmed) == 0) {
         /* One empty SuperSlab stays mapped, against flapping; its pages decay like any others. */
         bool aged = pass_pages && (idle | ~dirty) == UINT32_MAX && is_above_floor();
-        if (pass_empty > 0 && (aged || pass_empty >= retain) && release_superslab(superslab))
+        if (pass_empty > 0 && (aged || pass_empty >= retain) && release_superslab(superslab)) {
+            if (aged)
+                superslab_note_decayed(s, count_bits(dirty));
             return true;
+        }
         pass_empty++;
     }
     if (!pass_pages)
@@ -152,7 +155,7 @@ static bool visit(uint32_t superslab, uint32_t retain)
         due = UINT32_MAX; /* so that a huge page goes as a whole */
     bool worked = due != 0 && is_above_floor();
     if (worked)
-        purge_slabs(superslab, due, false);
+        superslab_note_decayed(s, (unsigned)(purge_slabs(superslab, due, false) / SLAB_BYTES));
     uint32_t now_idle = load_relaxed(&s->free_mask) & load_relaxed(&s->dirty_mask);
     if (now_idle != load_relaxed(&s->idle_mask))
         store_relaxed(&s->idle_mask, now_idle);
@@ -165,10 +168,12 @@ void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain)
         return;
     if (pass_cursor == 0) {
         pass_pages = now_ms - pages_aged_ms >= decay_ms;
-        if (pass_pages)
+        if (pass_pages) {
             pages_aged_ms = now_ms;
-        else if (retain == UINT32_MAX)
+            store_relaxed(&superslab_decay_epoch, superslab_decay_epoch + 1);
+        } else if (retain == UINT32_MAX) {
             return;
+        }
         pass_cursor = window.first_superslab;
         pass_empty = 0;
     }
@@ -298,6 +303,14 @@ uint64_t arena_claimed_bytes(void)
 uint64_t arena_free_resident_bytes(void)
 {
     return load_relaxed(&superslab_counts.free_resident) * SLAB_BYTES;
+}
+
+void arena_read_flow(struct arena_flow *flow)
+{
+    flow->superslabs_mapped = load_relaxed(&arena.mapped);
+    flow->superslabs_released = load_relaxed(&arena.released);
+    flow->decayed_bytes = load_relaxed(&superslab_counts.decayed) * SLAB_BYTES;
+    flow->refaulted_bytes = load_relaxed(&superslab_counts.refaulted) * SLAB_BYTES;
 }
 
 void arena_read_totals(struct arena_totals *totals)

@@ -5,6 +5,22 @@
 
 struct superslab *superslab_table;
 struct superslab_counts superslab_counts;
+uint32_t superslab_decay_epoch = 1;
+
+void superslab_note_decayed(struct superslab *s, unsigned slabs)
+{
+    uint8_t stamp = (uint8_t)load_relaxed(&superslab_decay_epoch);
+    store_relaxed(&s->decay_stamp, stamp == 0 ? 1 : stamp);
+    fetch_add_relaxed(&superslab_counts.decayed, slabs);
+}
+
+void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
+{
+    uint8_t stamp = load_relaxed(&s->decay_stamp);
+    uint8_t age = (uint8_t)(load_relaxed(&superslab_decay_epoch) - stamp);
+    if (stamp != 0 && age <= SUPERSLAB_SOON_EPOCHS)
+        fetch_add_relaxed(&superslab_counts.refaulted, slabs);
+}
 
 static void count_claimed(const struct superslab *s, uint32_t slabs)
 {
@@ -26,8 +42,10 @@ static bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
     }
     uint32_t dirty = load_relaxed(&s->dirty_mask);
     *clean = (dirty & slabs) == 0;
-    if ((dirty & slabs) != slabs)
+    if ((dirty & slabs) != slabs) {
         fetch_or_relaxed(&s->dirty_mask, slabs);
+        superslab_note_clean_claim(s, count_bits(slabs & ~dirty));
+    }
     if (load_relaxed(&s->idle_mask) & slabs)
         fetch_and_relaxed(&s->idle_mask, ~slabs);
     if (UNLIKELY(load_relaxed(&s->prewarmed))) {

@@ -25,7 +25,10 @@ struct superslab {
     uint32_t dirty_mask; /* atomic relaxed; 0 = reads as zero. Written by whoever has the slab claimed */
     uint32_t idle_mask;  /* atomic relaxed; free and dirty at the last purge pass. Claims clear it, passes set it */
     uint32_t state;      /* atomic; enum superslab_state; written under LOCK_ARENA, release; read relaxed as a hint */
-    uint32_t prewarmed;  /* atomic; cleared with release, read with acquire; 1: faulted in ahead of use, not to be given back before that use */
+    uint16_t prewarmed;  /* atomic; cleared with release, read with acquire; 1: faulted in ahead of use, not to be given back before that use */
+    uint8_t draining;    /* atomic relaxed; 1: claimed from last, so that it may become empty. Written by memory learning,
+                            cleared under LOCK_ARENA when it is mapped */
+    uint8_t decay_stamp; /* atomic relaxed; low byte of superslab_decay_epoch when decay last took pages; 0: never */
     uint32_t pages;      /* atomic relaxed; enum superslab_pages in the low bits, the rest is hugepage.c's. Written
                             under LOCK_ARENA, read as a hint */
     uint32_t idle;       /* atomic relaxed; hugepage.c: what arena_may_purge was asked for lately, and when */
@@ -39,8 +42,15 @@ extern struct superslab *superslab_table; /* by SuperSlab index; set once by win
 struct superslab_counts {
     uint64_t claimed;
     uint64_t free_resident;
+    uint64_t decayed;   /* over the life: slabs that decay gave back ... */
+    uint64_t refaulted; /* ... and slabs without pages that were claimed soon after, where decay had been */
 };
 extern struct superslab_counts superslab_counts;
+
+/* Decay passes over pages so far, from 1 on. Atomic relaxed; written under the tick lock. */
+extern uint32_t superslab_decay_epoch;
+/* Slabs claimed within so many decay delays should not have been given back. */
+#define SUPERSLAB_SOON_EPOCHS 4u
 
 FAST struct superslab *superslab_of_slab(uint32_t slab)
 {
@@ -63,6 +73,10 @@ enum {
     CLAIM_NONE = -1,
     CLAIM_REFUSED = -2, /* there were some, but new pages would exceed the memory limit: they are free again */
 };
+/* Decay has given `slabs` of its slabs back. */
+void superslab_note_decayed(struct superslab *s, unsigned slabs);
+/* So many slabs without pages have been claimed. */
+void superslab_note_clean_claim(const struct superslab *s, unsigned slabs);
 
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest
  * first. Returns the first slab's number inside the SuperSlab, CLAIM_NONE or CLAIM_REFUSED. *clean: they all read as

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include "config/policy.h"
 #include "fresh_arena.h"
 #include "os/os.h"
 
@@ -369,6 +370,38 @@ static void *churn(void *argument)
     return NULL;
 }
 
+static void test_draining_is_claimed_from_last(void **state)
+{
+    (void)state;
+    store_relaxed(&policy_live.steer_to_full, 1);
+    const uint32_t a = take(32), b = take(32);
+    struct superslab *sparse = superslab_of_slab(a);
+    touch(a, 32, 1);
+    touch(b, 32, 1);
+    arena_free(a, 31);
+    arena_free(b + 30, 2);
+    store_relaxed(&sparse->draining, 1);
+    assert_int_equal(take(1), b + 30); /* although there is lower room */
+    arena_purge_all();
+    assert_int_equal(take(1), b + 31); /* rather a page fault */
+    uint32_t hint = a / SUPERSLAB_SLABS;
+    bool zeroed;
+    assert_int_equal(arena_alloc(1, 1, &hint, &zeroed), a); /* rather than map another one, though */
+    assert_int_equal(totals_now().superslabs_mapped, 2);
+    assert_int_equal(take(31), 2 * 32 + first_slab()); /* which this needs */
+    store_relaxed(&sparse->draining, 0);
+    assert_int_equal(take(1), a + 1);
+    /* Mapped anew it is like any other. */
+    store_relaxed(&sparse->draining, 1);
+    arena_free(a, 2);
+    arena_free(a + 31, 1);
+    arena_purge_all();
+    assert_int_equal(sparse->state, SUPERSLAB_ABSENT);
+    assert_int_equal(take(32), a);
+    assert_int_equal(sparse->draining, 0);
+    store_relaxed(&policy_live.steer_to_full, 0);
+}
+
 static void test_threads_never_share(void **state)
 {
     (void)state;
@@ -400,6 +433,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_window, fresh),
         cmocka_unit_test_setup(test_memory_is_out, fresh),
         cmocka_unit_test_setup(test_prewarm, fresh),
+        cmocka_unit_test_setup(test_draining_is_claimed_from_last, fresh),
         cmocka_unit_test_setup(test_threads_never_share, fresh),
     };
     return cmocka_run_group_tests_name("arena", tests, NULL, NULL);

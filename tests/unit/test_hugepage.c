@@ -158,6 +158,26 @@ static void test_always(void **state)
     assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
 }
 
+/* Learning predicts that what is mapped next will fill up. */
+static void test_born_huge_on_request(void **state)
+{
+    (void)state;
+    bool zeroed;
+    store_relaxed(&policy_live.huge_birth, 1);
+    const uint32_t first = map_superslabs(2);
+    assert_int_equal(pages_of(first), SUPERSLAB_HUGE);
+    assert_true(last.is_huge);
+    assert_int_equal(last.bytes, SUPERSLAB_BYTES);
+    assert_int_equal(pages_of(arena_alloc(40, 1, NULL, &zeroed) / SUPERSLAB_SLABS), SUPERSLAB_SMALL); /* a wide run */
+    mode = OS_HUGE_NEVER;
+    assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
+    mode = OS_HUGE_MADVISE;
+    store_relaxed(&policy_live.thp, THP_NEVER);
+    assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
+    edges_now();
+    store_relaxed(&policy_live.huge_birth, 0);
+}
+
 static void test_make_and_break(void **state)
 {
     (void)state;
@@ -453,6 +473,7 @@ int main(void)
         cmocka_unit_test_setup(test_always_is_used_once_the_heap_is_large, fresh),
         cmocka_unit_test_setup(test_never, fresh),
         cmocka_unit_test_setup(test_always, fresh),
+        cmocka_unit_test_setup(test_born_huge_on_request, fresh),
         cmocka_unit_test_setup(test_make_and_break, fresh),
         cmocka_unit_test_setup(test_a_new_mapping_has_no_past, fresh),
         cmocka_unit_test_setup(test_resident_as_a_whole, fresh),

@@ -294,6 +294,47 @@ static void test_hardly_touched_runs_go_at_once(void **state)
     }
 }
 
+static struct arena_flow flow_now(void)
+{
+    struct arena_flow flow;
+    arena_read_flow(&flow);
+    return flow;
+}
+
+/* What decay gave back and is claimed again within a few delays was given back too soon. */
+static void test_regret_is_counted(void **state)
+{
+    (void)state;
+    decay(KEEP_ALL); /* the end of a pass that another test began */
+    const struct arena_flow before = flow_now();
+    const uint32_t a = take_touched(16);
+    arena_free(a + 8, 8);
+    arena_purge_all(); /* asked for: not decay's doing */
+    take_touched(2);
+    assert_int_equal(flow_now().decayed_bytes, before.decayed_bytes);
+    assert_int_equal(flow_now().refaulted_bytes, before.refaulted_bytes);
+    arena_free(a + 8, 2);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(flow_now().decayed_bytes - before.decayed_bytes, 2 * SLAB_BYTES);
+    take_touched(3);
+    assert_int_equal(flow_now().refaulted_bytes - before.refaulted_bytes, 3 * SLAB_BYTES);
+    for (unsigned i = 0; i < SUPERSLAB_SOON_EPOCHS + 1; i++)
+        decay(KEEP_ALL);
+    take_touched(1);
+    assert_int_equal(flow_now().refaulted_bytes - before.refaulted_bytes, 3 * SLAB_BYTES);
+    /* A SuperSlab that went as a whole. */
+    const uint32_t b = take_touched(32);
+    arena_free(b, 32);
+    arena_free(a, 12);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(flow_now().superslabs_released - before.superslabs_released, 1);
+    const uint64_t refaulted = flow_now().refaulted_bytes;
+    assert_true(take_touched(32) == b || take_touched(32) == b);
+    assert_true(flow_now().refaulted_bytes - refaulted >= 32 * SLAB_BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +352,7 @@ int main(void)
         cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
         cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
+        cmocka_unit_test_setup(test_regret_is_counted, fresh),
     };
     return cmocka_run_group_tests_name("purge", tests, NULL, NULL);
 }
