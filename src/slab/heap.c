@@ -242,6 +242,14 @@ static void pass_on(struct heap *h, uint32_t slab)
     choose(h, bin, LOOKS_USUALLY);
 }
 
+uint64_t heap_moved_blocks;
+
+void heap_report_moved(struct heap *h)
+{
+    fetch_add_relaxed(&heap_moved_blocks, h->moved_blocks - h->reported_blocks);
+    h->reported_blocks = h->moved_blocks;
+}
+
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 {
     struct heap_bin *b = &h->bins[bin];
@@ -268,6 +276,7 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
     b->outstanding += taken;
     b->refill_count++;
     b->refill_blocks += taken;
+    h->moved_blocks += taken;
     lock_release(&h->lock);
     return taken;
 }
@@ -344,6 +353,7 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
     b->outstanding -= count;
     b->flush_count++;
     b->flush_blocks += count;
+    h->moved_blocks += count;
     lock_release(&h->lock);
     upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
 }

@@ -53,6 +53,8 @@ struct heap {
     uint64_t purge_end_ms;
     uint64_t purged_pages; /* in attached slabs, now */
     uint64_t pages_purged, pages_woken; /* over the life of the heap */
+    uint64_t moved_blocks;    /* refilled and flushed, over the life; the stray heap's apart only its thread moves any */
+    uint64_t reported_blocks; /* of these, in heap_moved_blocks. Its thread's */
     struct heap_bin bins[BIN_COUNT];
     CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
 };
@@ -76,6 +78,11 @@ struct lock *heap_table_lock(void);
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want);
 /* Gives back blocks of this heap; aborts on a double free. Takes the heap's lock. */
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
+
+/* Blocks refilled and flushed over the life of the process, as far as their threads have said so. Atomic relaxed. */
+extern uint64_t heap_moved_blocks;
+/* By the heap's thread, now and then: adds what it has moved since. */
+void heap_report_moved(struct heap *h);
 
 /* Collects remote frees. The lock is held. */
 void heap_drain(struct heap *h);

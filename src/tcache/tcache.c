@@ -83,6 +83,8 @@ SLOW void tcache_tick(struct tcache *t)
     if (config_get()->alloc_learn && !t->checked)
         t->slow_left = upcall_alloc_learn(t);
     uint64_t now_ms = os_clock_ms();
+    if (config_get()->mem_learn)
+        heap_report_moved(&t->heap);
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
     tick_run(now_ms);
