@@ -17,7 +17,7 @@ static const struct subject_words subjects[LEARN_SUBJECT_COUNT] = {
     [LEARN_PREWARM] = {"prewarm_superslabs", "superslabs_mapped_per_window", {"superslabs_mapped", NULL}},
     [LEARN_RETAINED] = {"retained_superslabs", "superslabs_mapped_per_window",
                         {"superslabs_mapped", "superslabs_released", NULL}},
-    [LEARN_HUGE_PAGE] = {"huge_page", "resident_bytes", {"used_bytes", "resident_bytes", NULL}},
+    [LEARN_HUGE_PAGE] = {"huge_page", "resident_percent_of_used", {"used_bytes", "resident_bytes", NULL}},
 };
 
 static const char *const verdicts[LEARN_VERDICT_COUNT] = {

@@ -16,7 +16,7 @@ enum learn_subject {
     LEARN_PURGE_DELAY, /* place: 0; milliseconds */
     LEARN_PREWARM,     /* place: 0; SuperSlabs */
     LEARN_RETAINED,    /* place: 0; empty SuperSlabs that may wait for their decay */
-    LEARN_HUGE_PAGE,   /* place: index of the SuperSlab in the window; 0 small, 1 huge pages */
+    LEARN_HUGE_PAGE,   /* place: index of the SuperSlab in the window, or 0: those yet to come; 0 small, 1 huge pages */
     LEARN_SUBJECT_COUNT,
 };
 
