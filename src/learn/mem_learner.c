@@ -3,7 +3,8 @@
 enum {
     HOLDOFF_MAX = 1 << 14,      /* windows */
     BIRTH_MIN_SUPERSLABS = 16,  /* the next one adds at most a sixteenth in vain */
-    BIRTH_MIN_GROWTH = 4,       /* SuperSlabs mapped within MEM_PATIENCE_WINDOWS */
+    BIRTH_MIN_GROWTH = 4,       /* SuperSlabs mapped within about ... */
+    BIRTH_EPOCH = 8 * MEM_PATIENCE_WINDOWS,
     BORN_PATIENCE = 4 * MEM_PATIENCE_WINDOWS, /* it takes a while to fill one */
     DRAIN_MIN_SUPERSLABS = 4,
     COLLAPSE_SHARE = 64,        /* of the time that passes */
@@ -257,7 +258,7 @@ static void decide_births(struct mem_learner *l, const struct mem_params *params
                l->births >= BIRTH_MIN_GROWTH && l->deaths <= l->births / MEM_HYSTERESIS && heap_is_dense(l, params, s)) {
         announce_births(l, params, s, false, out);
     }
-    if (windows_since(l->birth_window, s->window) >= MEM_PATIENCE_WINDOWS) {
+    if (windows_since(l->birth_window, s->window) >= BIRTH_EPOCH) {
         l->birth_window = (uint32_t)s->window;
         l->births /= 2;
         l->deaths /= 2;

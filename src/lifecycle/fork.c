@@ -9,6 +9,7 @@
 #include "base/tick.h"
 #include "base/upcall.h"
 #include "large/large.h"
+#include "learn/memory.h"
 #include "lifecycle/background.h"
 #include "lifecycle/lifecycle.h"
 
@@ -149,6 +150,7 @@ SLOW void upcall_fork_recover_now(void)
         recover_slabs();
         arena_recover_after_fork();
         recover_usage();
+        memory_forget_worker();
         store_release(&upcall_fork_pending, 0);
     }
     lock_release(lifecycle_lock());

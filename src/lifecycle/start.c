@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "config/policy.h"
 #include "learn/export.h"
+#include "learn/memory.h"
 #include "lifecycle/lifecycle.h"
 #include "os/os.h"
 #include "stats/report.h"
@@ -44,6 +45,10 @@ static void start_layers(void)
     tick_register(decay_tick);
     tick_register(heaps_tick);
     tick_register(budgets_tick);
+    if (config->mem_learn && window.base != 0) {
+        memory_start(config);
+        tick_register_unlocked(memory_tick);
+    }
     if (config->stats_enable && config->stats_interval_sec != 0)
         tick_register_unlocked(stats_tick);
     thread_note_first();

@@ -112,16 +112,6 @@ static void test_moved_blocks_are_reported(void **state)
     assert_int_equal(load_relaxed(&heap_moved_blocks) - before, 200);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    os_start();
-    if (window.base == 0 && !window_start())
-        return 1;
-    arena_start(0);
-    return heap_register(&stray_heap) ? 0 : 1;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,5 +121,5 @@ int main(void)
         cmocka_unit_test(test_while_slabs_come_and_go),
         cmocka_unit_test(test_moved_blocks_are_reported),
     };
-    return cmocka_run_group_tests_name("occupancy", tests, start, NULL);
+    return cmocka_run_group_tests_name("occupancy", tests, NULL, NULL);
 }
