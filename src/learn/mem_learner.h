@@ -1,5 +1,5 @@
 /* The memory learner: decides which SuperSlabs are worth a huge page, how long freed pages should wait before they are
- * given back, and how many empty SuperSlabs may wait. A pure function from a snapshot to decisions: nothing here calls the
+ * given back, and how many SuperSlabs may wait empty or are made ready in advance. A pure function from a snapshot to decisions: nothing here calls the
  * allocator or the kernel, and the tests run it over worlds of their own. docs/learning-memory.md tells the law in prose.
  *
  * Everything is slower than allocation learning, which decides after two windows: here MEM_PATIENCE_WINDOWS pass first.
@@ -14,7 +14,8 @@
 #define MEM_TRIAL_WINDOWS 3u    /* in which a huge page must not prove wasted */
 #define MEM_HYSTERESIS 4u       /* between the utilisation that earns a huge page and the one that costs it */
 #define MEM_PLACES_MAX 16u      /* SuperSlabs in one snapshot: looking at one costs its slabs' records */
-#define MEM_DECISIONS_MAX (MEM_PLACES_MAX + 4u)
+#define MEM_NUMBER_DECISIONS_MAX 5u
+#define MEM_DECISIONS_MAX (MEM_PLACES_MAX + 1u + MEM_NUMBER_DECISIONS_MAX)
 #define MEM_RETAIN_ALL UINT32_MAX
 
 struct mem_params {
@@ -22,7 +23,8 @@ struct mem_params {
     uint32_t cooldown_windows; /* what was undone waits so long, then twice as long */
     uint32_t decay_ms;         /* as configured: the learned delay stays within a quarter and eight times of it */
     uint32_t retained;         /* as configured; MEM_RETAIN_ALL: there is nothing to learn */
-    bool advanced;             /* delays and retained SuperSlabs too */
+    uint32_t prewarm;          /* as configured, in SuperSlabs: no less is learned */
+    bool advanced;             /* delays, retained and prewarmed SuperSlabs too */
     bool observe;              /* decisions are announced and not carried out */
 };
 
@@ -62,7 +64,7 @@ struct mem_snapshot {
     uint64_t claimed_bytes; /* in all of them */
     uint64_t superslabs_mapped, superslabs_released; /* since the last snapshot */
     uint64_t decayed_bytes, refaulted_bytes;         /* likewise */
-    uint32_t decay_ms, retained;                     /* in force */
+    uint32_t decay_ms, retained, prewarm;            /* in force */
     bool huge_birth;                                 /* in force */
     unsigned count;
     struct mem_place places[MEM_PLACES_MAX];
@@ -97,12 +99,15 @@ struct mem_learner {
     uint32_t collapse_pause_ms;
     uint32_t draining;       /* SuperSlabs */
     struct mem_number delay, retained;
+    uint32_t steady;         /* fewest SuperSlabs' worth of memory in use, in the last ... */
+    uint32_t steady_windows;
+    uint32_t steady_mapped;  /* SuperSlabs mapped meanwhile */
 };
 
 /* Fills `decisions` and returns how many there are. Subjects, and how they are carried out:
  *   LEARN_HUGE_PAGE  place 0: those that are mapped from now on. APPLIED: to 1 a huge page, to 0 break it. ROLLED_BACK: as it
  *                    was `from`. OBSERVED, CONFIRMED: nothing is to be done.
- *   LEARN_PURGE_DELAY, LEARN_RETAINED  set `to`, or `from` where it was rolled back. */
+ *   LEARN_PURGE_DELAY, LEARN_RETAINED, LEARN_PREWARM  set `to`, or `from` where it was rolled back. */
 unsigned mem_decide(struct mem_learner *learner, const struct mem_params *params, struct mem_snapshot *snapshot,
                     struct learn_decision decisions[MEM_DECISIONS_MAX]);
 
@@ -116,8 +121,9 @@ uint64_t mem_collapse_budget(const struct mem_learner *learner, uint64_t now_ms)
 /* What it took; a refusal backs off. */
 void mem_note_collapse(struct mem_learner *learner, uint64_t now_ms, uint64_t took_us, bool refused);
 
-/* mem_numbers.c: the purge delay and the retained SuperSlabs. `out` has room for four. Returns how many. */
+/* mem_numbers.c: the purge delay, the retained and the prewarmed SuperSlabs. Returns how many. */
 unsigned mem_decide_numbers(struct mem_learner *learner, const struct mem_params *params,
-                            const struct mem_snapshot *snapshot, uint32_t windows, struct learn_decision *out);
+                            const struct mem_snapshot *snapshot, uint32_t windows,
+                            struct learn_decision out[MEM_NUMBER_DECISIONS_MAX]);
 
 #endif

@@ -1,5 +1,5 @@
-/* With HAKMEM_LEARN_ADVANCED: how long freed pages wait, and how many empty SuperSlabs may. Both are numbers of the same
- * kind: too low, and what was given back is soon needed again; too high, and memory waits for nothing.
+/* With HAKMEM_LEARN_ADVANCED: how long freed pages wait, how many empty SuperSlabs may, and how many are made ready in
+ * advance. The first two are numbers of the same kind: too low, and what was given back is soon needed again; too high, and memory waits for nothing.
  *
  *   number              gone: given back       regretted: needed again soon
  *   purge delay         bytes of slabs         bytes claimed within a few delays
@@ -9,7 +9,10 @@
  * one step does is not the reason for the next one back. Up to three steps up are one trial, for a program may want its
  * memory back after three times the delay, and twice as long helps it nothing; if the regret does not fall by a quarter
  * all of them are undone, and wait, twice as long each time, or until the regret changes by half. A step down is undone as
- * soon as there is a quarter of regret. */
+ * soon as there is a quarter of regret.
+ *
+ * Prewarming happens once, at the start of a process, so what is learned about it is for the next one, which an export
+ * starts: as many SuperSlabs as this one never came down from. */
 #include "learn/mem_learner.h"
 
 enum {
@@ -24,6 +27,8 @@ enum {
     REGRET_FEW = 16,
     RETAINED_LEARNED_MAX = 64,
     RETAINED_PATIENCE = 32, /* windows without regret */
+    PREWARM_PATIENCE = 64,  /* windows in which that much was in use all the time */
+    PREWARM_LEARNED_MAX = 16, /* faulting in 32 MiB takes some 10 ms */
 };
 
 /* What is fixed about a number. */
@@ -179,10 +184,48 @@ static unsigned decide(struct mem_number *n, const struct mem_params *params, co
     return count + 1;
 }
 
-unsigned mem_decide_numbers(struct mem_learner *l, const struct mem_params *params, const struct mem_snapshot *s,
-                            uint32_t windows, struct learn_decision *out)
+/* The first SuperSlab and the one whose need sets off the prewarming are there anyway. */
+static uint32_t wanted_prewarm(const struct mem_params *params, uint32_t steady)
 {
-    unsigned count = 0;
+    uint32_t most = params->prewarm > PREWARM_LEARNED_MAX ? params->prewarm : PREWARM_LEARNED_MAX;
+    return clamp(steady < 2 ? 0 : steady - 2, params->prewarm, most);
+}
+
+static unsigned decide_prewarm(struct mem_learner *l, const struct mem_params *params, const struct mem_snapshot *s,
+                               uint32_t windows, struct learn_decision *out)
+{
+    uint32_t in_use = (uint32_t)(s->claimed_bytes / MEM_SUPERSLAB_BYTES);
+    if (l->steady_windows == 0 || in_use < l->steady)
+        l->steady = in_use;
+    l->steady_windows += windows;
+    l->steady_mapped += (uint32_t)s->superslabs_mapped;
+    if (l->steady_windows < PREWARM_PATIENCE)
+        return 0;
+    uint32_t to = wanted_prewarm(params, l->steady);
+    uint32_t mapped = l->steady_mapped;
+    uint32_t apart = to > s->prewarm ? to - s->prewarm : s->prewarm - to;
+    uint32_t over = l->steady_windows;
+    l->steady_windows = l->steady_mapped = 0;
+    if (apart * 4 <= s->prewarm) /* also where nothing is to change */
+        return 0;
+    *out = (struct learn_decision){
+        .time_ms = s->time_ms,
+        .window = s->window,
+        .from = s->prewarm,
+        .to = to,
+        .evidence = { mapped },
+        .before = mapped / over,
+        .measured = LEARN_NOT_MEASURED,
+        .subject = LEARN_PREWARM,
+        .verdict = params->observe ? LEARN_OBSERVED : LEARN_APPLIED,
+    };
+    return 1;
+}
+
+unsigned mem_decide_numbers(struct mem_learner *l, const struct mem_params *params, const struct mem_snapshot *s,
+                            uint32_t windows, struct learn_decision out[MEM_NUMBER_DECISIONS_MAX])
+{
+    unsigned count = decide_prewarm(l, params, s, windows, out);
     if (params->decay_ms != 0) {
         const struct rule rule = {
             .subject = LEARN_PURGE_DELAY,
@@ -195,7 +238,7 @@ unsigned mem_decide_numbers(struct mem_learner *l, const struct mem_params *para
         };
         l->delay.good += s->decayed_bytes;
         l->delay.bad += s->refaulted_bytes;
-        count += decide(&l->delay, params, &rule, s, s->decay_ms, windows, out);
+        count += decide(&l->delay, params, &rule, s, s->decay_ms, windows, out + count);
     }
     if (params->retained != MEM_RETAIN_ALL) {
         const struct rule rule = {

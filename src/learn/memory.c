@@ -47,6 +47,7 @@ void memory_start(const struct config *config)
         .cooldown_windows = COOLDOWNS * config->learn_cooldown_windows,
         .decay_ms = config->decay_ms,
         .retained = load_relaxed(&policy_live.retained_superslabs),
+        .prewarm = (uint32_t)config->superslab_prewarm_count,
         .advanced = config->learn_advanced,
         .observe = config->learn_mode == LEARN_MODE_OBSERVE,
     };
@@ -153,8 +154,10 @@ static void carry_out(const struct learn_decision *d)
         set_huge(d, to != 0);
     else if (d->subject == LEARN_PURGE_DELAY)
         store_relaxed(&policy_live.decay_ms, to);
-    else
+    else if (d->subject == LEARN_RETAINED)
         store_relaxed(&policy_live.retained_superslabs, to);
+    else
+        store_relaxed(&policy_live.prewarm_superslabs, to);
 }
 
 static void collapse(const struct mem_snapshot *s, uint64_t now_ms)
@@ -184,6 +187,7 @@ static void end_window(uint64_t now_ms)
         .claimed_bytes = arena_claimed_bytes(),
         .decay_ms = load_relaxed(&policy_live.decay_ms),
         .retained = load_relaxed(&policy_live.retained_superslabs),
+        .prewarm = load_relaxed(&policy_live.prewarm_superslabs),
         .huge_birth = load_relaxed(&policy_live.huge_birth) != 0,
     };
     read_flow(&s);

@@ -17,7 +17,7 @@ struct world {
     uint64_t window;
     uint32_t mapped, released; /* in this window */
     uint64_t decayed, refaulted;
-    uint32_t decay_ms, retained;
+    uint32_t decay_ms, retained, prewarm;
     bool huge_birth;
     struct learn_decision last[MEM_DECISIONS_MAX];
     unsigned decided;
@@ -67,6 +67,8 @@ static void carry_out(const struct learn_decision *d)
         w.decay_ms = (uint32_t)to;
     else if (d->subject == LEARN_RETAINED)
         w.retained = (uint32_t)to;
+    else if (d->subject == LEARN_PREWARM)
+        w.prewarm = (uint32_t)to;
     else if (d->place == 0)
         w.huge_birth = to != 0;
     else
@@ -104,6 +106,8 @@ static void check(const struct learn_decision *d)
         assert_in_range(d->to, w.params.decay_ms / 4, w.params.decay_ms * 8);
     else if (d->subject == LEARN_RETAINED)
         assert_in_range(d->to, w.params.retained, 64);
+    else if (d->subject == LEARN_PREWARM)
+        assert_in_range(d->to, w.params.prewarm, 16);
     else
         assert_true(d->to <= 1 && d->from <= 1 && d->place <= WORLD_MAX);
 }
@@ -114,7 +118,7 @@ static void step(void)
     w.decided = 0;
     for (uint32_t from = 0; from < WORLD_MAX; from += MEM_PLACES_MAX) {
         struct mem_snapshot s = {.time_ms = w.window * WINDOW_MS, .window = w.window, .decay_ms = w.decay_ms,
-                                 .retained = w.retained, .huge_birth = w.huge_birth};
+                                 .retained = w.retained, .prewarm = w.prewarm, .huge_birth = w.huge_birth};
         for (uint32_t i = 0; i < WORLD_MAX; i++) {
             s.superslabs += w.superslabs[i].is_mapped;
             s.claimed_bytes += w.superslabs[i].is_mapped ? w.superslabs[i].claimed_bytes : 0;

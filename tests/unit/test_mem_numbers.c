@@ -8,7 +8,7 @@
 
 static struct mem_learner learner;
 static struct mem_params params;
-static uint32_t decay_ms, retained;
+static uint32_t decay_ms, retained, prewarm;
 static uint64_t window;
 static unsigned verdicts[LEARN_VERDICT_COUNT];
 
@@ -20,6 +20,7 @@ static int fresh(void **state)
                                  .retained = MEM_RETAIN_ALL, .advanced = true};
     decay_ms = CONFIGURED_MS;
     retained = MEM_RETAIN_ALL;
+    prewarm = 0;
     window = 0;
     memset(verdicts, 0, sizeof verdicts);
     return 0;
@@ -27,15 +28,16 @@ static int fresh(void **state)
 
 static unsigned step(struct mem_snapshot s)
 {
-    struct learn_decision decisions[4];
+    struct learn_decision decisions[MEM_NUMBER_DECISIONS_MAX];
     s.window = ++window;
     s.time_ms = window * WINDOW_MS;
     s.decay_ms = decay_ms;
     s.retained = retained;
+    s.prewarm = prewarm;
     const unsigned count = mem_decide_numbers(&learner, &params, &s, 1, decisions);
     for (unsigned i = 0; i < count; i++) {
         const struct learn_decision *d = &decisions[i];
-        uint32_t *value = d->subject == LEARN_PURGE_DELAY ? &decay_ms : &retained;
+        uint32_t *value = d->subject == LEARN_PURGE_DELAY ? &decay_ms : d->subject == LEARN_RETAINED ? &retained : &prewarm;
         verdicts[d->verdict]++;
         if (d->verdict == LEARN_APPLIED)
             *value = (uint32_t)d->to;
@@ -184,6 +186,32 @@ static void test_all_retained_is_left_alone(void **state)
     assert_int_equal(retained, MEM_RETAIN_ALL);
 }
 
+static unsigned step_heap(uint32_t superslabs)
+{
+    return step((struct mem_snapshot){.superslabs = superslabs, .claimed_bytes = (uint64_t)superslabs * MEM_SUPERSLAB_BYTES});
+}
+
+/* What the process never came down from may be made ready by the next one. */
+static void test_prewarm_is_what_stays(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 200; i++)
+        step_heap(10 + i % 5);
+    assert_int_equal(prewarm, 8); /* two are there anyway */
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(step_heap(11 + i % 7), 0); /* about as many */
+    for (unsigned i = 0; i < 200; i++)
+        step_heap(1000);
+    assert_int_equal(prewarm, 16);
+    for (unsigned i = 0; i < 200; i++)
+        step_heap(i % 50 == 0 ? 1 : 1000);
+    assert_int_equal(prewarm, 0);
+    params.prewarm = 4; /* the user wants so many */
+    for (unsigned i = 0; i < 200; i++)
+        step_heap(1);
+    assert_int_equal(prewarm, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +224,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_evidence_no_decision, fresh),
         cmocka_unit_test_setup(test_swings_are_retained, fresh),
         cmocka_unit_test_setup(test_all_retained_is_left_alone, fresh),
+        cmocka_unit_test_setup(test_prewarm_is_what_stays, fresh),
     };
     return cmocka_run_group_tests_name("mem_numbers", tests, NULL, NULL);
 }
