@@ -4,6 +4,7 @@
 #include "arena/hugepage.h"
 #include "arena/meta.h"
 #include "config/policy.h"
+#include "learn/journal.h"
 #include "learn/mem_learner.h"
 #include "os/os.h"
 #include "slab/heap.h"
@@ -130,8 +131,8 @@ static void read_flow(struct mem_snapshot *s)
     memory.flow = now;
 }
 
-/* The kernel's advice changes at once; what is there already moves when there is time for it. */
-static void set_huge(const struct learn_decision *d, bool to)
+/* The kernel's advice changes at once; what is there already moves when there is time for it. False: it was refused. */
+static bool set_huge(const struct learn_decision *d, bool to)
 {
     if (d->place == 0) {
         store_relaxed(&policy_live.huge_birth, to);
@@ -141,23 +142,27 @@ static void set_huge(const struct learn_decision *d, bool to)
         count(&memory_counts.made_huge, 1);
     } else {
         mem_note_refused(track_of(d->place), &memory.params, memory.window);
+        return false;
     }
+    return true;
 }
 
-static void carry_out(const struct learn_decision *d)
+/* False: nothing came of it. */
+static bool carry_out(const struct learn_decision *d)
 {
     if (d->verdict != LEARN_APPLIED && d->verdict != LEARN_ROLLED_BACK)
-        return;
+        return true;
     uint32_t to = (uint32_t)(d->verdict == LEARN_APPLIED ? d->to : d->from);
     count(&memory_counts.rolled_back, d->verdict == LEARN_ROLLED_BACK);
     if (d->subject == LEARN_HUGE_PAGE)
-        set_huge(d, to != 0);
-    else if (d->subject == LEARN_PURGE_DELAY)
+        return set_huge(d, to != 0);
+    if (d->subject == LEARN_PURGE_DELAY)
         store_relaxed(&policy_live.decay_ms, to);
     else if (d->subject == LEARN_RETAINED)
         store_relaxed(&policy_live.retained_superslabs, to);
     else
         store_relaxed(&policy_live.prewarm_superslabs, to);
+    return true;
 }
 
 static void collapse(const struct mem_snapshot *s, uint64_t now_ms)
@@ -194,7 +199,8 @@ static void end_window(uint64_t now_ms)
     look_around(&s);
     unsigned decided = mem_decide(&memory.learner, &memory.params, &s, decisions);
     for (unsigned i = 0; i < decided; i++)
-        carry_out(&decisions[i]);
+        if (carry_out(&decisions[i]))
+            journal_write(&decisions[i]);
     for (unsigned i = 0; i < s.count; i++)
         if (s.places[i].is_mapped)
             store_relaxed(&superslab_table[s.places[i].superslab].draining, s.places[i].is_draining);

@@ -137,6 +137,8 @@ static int hold(bool sparse)
 
 /* ---- the test ---- */
 
+static char journal[64]; /* of all the programs under test */
+
 struct held {
     long rss_kib, huge_kib;
 };
@@ -154,6 +156,7 @@ static struct held run(const char *self, const char *lib, const char *learn, con
         setenv("HAKMEM_DECAY_MS", "100", 1);
         setenv("HAKMEM_PAGE_PURGE", "1", 1);
         setenv("HAKMEM_MEM_LEARN", learn, 1);
+        setenv("HAKMEM_LEARN_JOURNAL", journal, 1);
         execl(self, self, what, (char *)NULL);
         _exit(127);
     }
@@ -167,6 +170,19 @@ static struct held run(const char *self, const char *lib, const char *learn, con
         exit(1);
     }
     return held;
+}
+
+static bool journal_says(const char *text)
+{
+    char line[4096];
+    bool found = false;
+    FILE *f = fopen(journal, "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        found |= strstr(line, text) != NULL;
+    if (f != NULL)
+        fclose(f);
+    printf("memory_learning: the journal says %s: %s\n", text, found ? "ok" : "FAILED");
+    return found;
 }
 
 static bool is_on_request(void)
@@ -204,6 +220,11 @@ int main(int argc, char **argv)
     if (length <= 0)
         die("/proc/self/exe");
     self[length] = '\0';
+    snprintf(journal, sizeof journal, "/tmp/hakmem-memory-learning-XXXXXX");
+    const int file = mkstemp(journal);
+    if (file < 0)
+        die("mkstemp");
+    close(file);
     const struct held without = run(self, argv[2], "0", "--dense"), with = run(self, argv[2], "1", "--dense");
     const struct held sparse_without = run(self, argv[2], "0", "--sparse"), sparse_with = run(self, argv[2], "1", "--sparse");
     const long half_kib = (long)(HELD_BYTES / 1024 / 2);
@@ -214,5 +235,7 @@ int main(int argc, char **argv)
     ok &= say("huge pages of a full heap", with.huge_kib, "at least", half_kib, with.huge_kib >= half_kib);
     ok &= say("a full heap", with.rss_kib, "at most", dense_limit_kib, with.rss_kib <= dense_limit_kib);
     ok &= say("a sparse heap", sparse_with.rss_kib, "at most", sparse_limit_kib, sparse_with.rss_kib <= sparse_limit_kib);
+    ok &= journal_says("\"huge_page\"");
+    unlink(journal);
     return ok ? 0 : 1;
 }
