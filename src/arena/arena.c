@@ -12,6 +12,9 @@
 /* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do. */
 enum { RESIDENT_LOOKS = 64 };
 
+/* Heaps' runs are smaller. */
+enum { LARGE_RUN_SLABS = 5 };
+
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
 uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
@@ -212,7 +215,7 @@ static void prewarm(uint32_t count)
             return;
         struct superslab *s = &superslab_table[superslab];
         os_populate(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
-        store_release(&s->prewarmed, 1); /* first: superslab_resident says so throughout */
+        store_release(&s->prewarmed, PREWARMED); /* first: superslab_resident says so throughout */
         store_relaxed(&s->dirty_mask, 0);
         arena_release_in(superslab, UINT32_MAX);
     }
@@ -368,12 +371,16 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
 {
     if (UNLIKELY(window.base == 0))
         return SLAB_NONE;
-    if (slabs <= SUPERSLAB_SLABS && alignment_slabs <= SUPERSLAB_SLABS)
-        return alloc_narrow(slabs, alignment_slabs, hint, zeroed);
-    const uint32_t node = node_may_grow() ? node_self() : NODE_ANY;
-    uint32_t slab = alloc_wide(slabs, alignment_slabs, node, zeroed);
-    if (slab == SLAB_NONE && node != NODE_ANY)
-        slab = alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
+    uint32_t slab;
+    if (slabs <= SUPERSLAB_SLABS && alignment_slabs <= SUPERSLAB_SLABS) {
+        slab = alloc_narrow(slabs, alignment_slabs, hint, zeroed);
+    } else {
+        const uint32_t node = node_may_grow() ? node_self() : NODE_ANY;
+        slab = alloc_wide(slabs, alignment_slabs, node, zeroed);
+        if (slab == SLAB_NONE && node != NODE_ANY)
+            slab = alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
+    }
+    arena_note_birth(slab, slabs);
     return slab;
 }
 
@@ -390,10 +397,11 @@ static void release_run(uint32_t slab, uint32_t slabs)
 
 void arena_free(uint32_t slab, uint32_t slabs)
 {
-    arena_purge_if_sparse(slab, slabs);
+    arena_purge_if_untouched(slab, slabs);
     release_run(slab, slabs);
-    if (UNLIKELY(arena_has_excess()))
-        arena_give_back_excess();
+    /* Not after small runs: those come from heaps, many at a time and under their locks. */
+    if (slabs >= LARGE_RUN_SLABS && UNLIKELY(arena_has_excess()))
+        arena_give_back_excess(2 + slabs / SUPERSLAB_SLABS);
 }
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)

@@ -29,6 +29,15 @@ void arena_start(uint32_t prewarm_superslabs);
  * SuperSlabs that stayed empty as long; of empty SuperSlabs only `retain` may wait (UINT32_MAX: all), the others go at
  * once, and one is always kept mapped. Called by one thread at a time. */
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
+/* Far more free pages wait for their decay than is good: give back those of up to so many SuperSlabs. No lock is held. */
+bool arena_has_excess(void);
+SLOW void arena_give_back_excess(unsigned superslabs);
+
+/* The credit that bounds what giving back by and by may cost (HAKMEM_DECAY_RATE): asked before, charged after, by whoever
+ * gives back pages whose time has come. Thread-safe. */
+bool arena_has_credit(uint64_t now_ms);
+void arena_charge_credit(size_t bytes);
+
 /* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);
 uint64_t arena_free_resident_bytes(void);

@@ -27,16 +27,21 @@ extern struct arena_state arena;
  * zeros in the file and in every small process's memory. */
 extern uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
-/* So many free pages wait for their decay that who frees should give some back (arena_give_back_excess: a few
- * SuperSlabs' at most). */
-bool arena_has_excess(void);
-SLOW void arena_give_back_excess(void);
-/* In a forked child: the thread that was at it is gone. */
-void arena_forget_excess_worker(void);
-/* The run is the caller's. Now and then a wide one of which hardly a page was ever touched is given back at once, which
- * costs next to nothing: else a program that takes large blocks and uses little of them would come to hold all of them. */
-void arena_purge_if_sparse(uint32_t slab, uint32_t slabs);
+/* Why pages go back: their time has come, which draws on the credit; or somebody wants all of them back. */
+enum purge_reason { PURGE_DUE, PURGE_ASKED_FOR };
 
+/* excess.c. In a forked child: the thread that was at it is gone. */
+void arena_forget_excess_worker(void);
+/* A run is handed out; the caller's run is about to be released. Now and then one that lived too short to have been filled
+ * is given back, but for its first page. */
+void arena_note_birth(uint32_t slab, uint32_t slabs);
+void arena_purge_if_untouched(uint32_t slab, uint32_t slabs);
+
+/* purge.c. Purges those of `slabs` that are free; of a huge page only what hugepage_to_purge says. Returns bytes given
+ * back. */
+size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason reason);
+/* Unmaps an empty SuperSlab. False: it is no longer empty, or the kernel refused. */
+bool arena_release_superslab(uint32_t superslab, enum purge_reason reason);
 /* Purges slabs that the caller has claimed. Returns bytes given back. */
 size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs);
 

@@ -2,11 +2,8 @@
  * and dirty for the second time in a row, so after one to two decay periods; a pass visits every SuperSlab and is
  * spread over ticks. Work per tick is bounded, because a tick runs inside somebody's malloc.
  *
- * A process that frees a great deal and then falls silent has no more ticks. So who frees a run while far too many free
- * pages wait already gives some back itself, the highest addresses first: new runs come from the lowest.
- *
- * Both draw on one credit of bytes that grows with time, so that a program which frees and allocates the same memory
- * over and over pays for giving back no more than the rate allows. */
+ * Every way of giving back by and by draws on one credit of bytes that grows with time, so that a program which frees and
+ * allocates the same memory over and over pays for it no more than the rate allows. */
 #include "arena/arena_internal.h"
 #include "base/check.h"
 #include "config/policy.h"
@@ -16,15 +13,7 @@ enum {
     WORK_PER_TICK = 16,
     VISITS_PER_TICK = 4096,
     CREDIT_MAX_MS = 2000, /* credit not used for longer than that is lost */
-    EXCESS_VISITS = 64,   /* vacant SuperSlabs that one free looks at ... */
-    EXCESS_WORK = 2,      /* ... and gives pages of back: more than the free of one adds */
-    SPARSE_SLABS = 8,    /* runs from this size on may turn out hardly touched ... */
-    SPARSE_TURN = 32,     /* ... and one in so many is looked at */
-    SAMPLE_PAGES = 16,
 };
-
-/* Free pages that are no excess: so much, and half of what is in use. */
-#define EXCESS_MIN_BYTES ((uint64_t)64 << 20)
 
 /* Atomic relaxed: written by whoever gives back. */
 static struct {
@@ -32,12 +21,7 @@ static struct {
     int64_t bytes;
 } credit;
 
-/* Any thread. One at a time looks for excess: exchange acquire, store release. */
-static uint32_t excess_busy;
-static uint32_t excess_cursor; /* under excess_busy: the SuperSlab looked at last, going down */
-static uint32_t wide_frees;    /* atomic relaxed: any thread */
-
-static bool has_credit(uint64_t now_ms)
+bool arena_has_credit(uint64_t now_ms)
 {
     uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
     if (rate == 0)
@@ -52,12 +36,20 @@ static bool has_credit(uint64_t now_ms)
     return load_relaxed(&credit.bytes) > 0;
 }
 
+void arena_charge_credit(size_t bytes)
+{
+    uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
+    /* The debt is bounded too: a single large step must not stop decay for minutes. */
+    if (rate != 0 && load_relaxed(&credit.bytes) > -(int64_t)(rate * CREDIT_MAX_MS / 1000))
+        fetch_sub_relaxed(&credit.bytes, (int64_t)bytes);
+}
+
 /* What the kernel refused to take back (locked pages) counts against the credit too: it would be tried for ever. */
-static void note_given_back(size_t bytes, size_t tried_bytes)
+static void note_given_back(size_t bytes, size_t tried_bytes, enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
-    if (load_relaxed(&policy_live.decay_rate_bytes) != 0)
-        fetch_sub_relaxed(&credit.bytes, (int64_t)tried_bytes);
+    if (reason == PURGE_DUE)
+        arena_charge_credit(tried_bytes);
 }
 
 /* All under the tick lock. */
@@ -83,23 +75,20 @@ size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs)
     return bytes;
 }
 
-/* Purges those of `slabs` that can still be claimed; of a huge page only what hugepage_to_purge says. Returns bytes given
- * back. */
-static size_t purge_slabs(uint32_t superslab, uint32_t slabs, bool all)
+size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason reason)
 {
     struct superslab *s = &superslab_table[superslab];
     uint32_t mine = superslab_claim_free(s, slabs);
     if (mine == 0)
         return 0;
-    uint32_t due = hugepage_to_purge(superslab, mine, all);
+    uint32_t due = hugepage_to_purge(superslab, mine, reason == PURGE_ASKED_FOR);
     size_t bytes = arena_purge_claimed(superslab, due);
     arena_release_in(superslab, mine);
-    note_given_back(bytes, count_bits(due) * SLAB_BYTES);
+    note_given_back(bytes, count_bits(due) * SLAB_BYTES, reason);
     return bytes;
 }
 
-/* Unmaps an empty SuperSlab. False: it is no longer empty, or the kernel refused (then its pages are purged). */
-static bool release_superslab(uint32_t superslab)
+bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
 {
     struct superslab *s = &superslab_table[superslab];
     bool released = false;
@@ -114,7 +103,7 @@ static bool release_superslab(uint32_t superslab)
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;
             fetch_add_relaxed(&arena.released, 1);
-            note_given_back(count_bits(dirty) * SLAB_BYTES, count_bits(dirty) * SLAB_BYTES);
+            note_given_back(count_bits(dirty) * SLAB_BYTES, count_bits(dirty) * SLAB_BYTES, reason);
             released = true;
         } else {
             arena_release_in(superslab, UINT32_MAX);
@@ -140,8 +129,9 @@ static bool visit(uint32_t superslab, uint32_t retain)
     uint32_t idle = load_relaxed(&s->idle_mask);
     if (free_mask == UINT32_MAX && load_relaxed(&s->prewarmed) == 0) {
         /* One empty SuperSlab stays mapped, against flapping; its pages decay like any others. */
-        bool aged = pass_pages && (idle | ~dirty) == UINT32_MAX && is_above_floor();
-        if (pass_empty > 0 && (aged || pass_empty >= retain) && release_superslab(superslab)) {
+        bool aged = pass_pages && (idle | ~dirty) == UINT32_MAX && (dirty == 0 || is_above_floor());
+        if (pass_empty > 0 && (aged || pass_empty >= retain) &&
+            arena_release_superslab(superslab, PURGE_DUE)) {
             if (aged)
                 superslab_note_decayed(s, count_bits(dirty));
             return true;
@@ -155,7 +145,7 @@ static bool visit(uint32_t superslab, uint32_t retain)
         due = UINT32_MAX; /* so that a huge page goes as a whole */
     bool worked = due != 0 && is_above_floor();
     if (worked)
-        superslab_note_decayed(s, (unsigned)(purge_slabs(superslab, due, false) / SLAB_BYTES));
+        superslab_note_decayed(s, (unsigned)(arena_purge_free(superslab, due, PURGE_DUE) / SLAB_BYTES));
     uint32_t now_idle = load_relaxed(&s->free_mask) & load_relaxed(&s->dirty_mask);
     if (now_idle != load_relaxed(&s->idle_mask))
         store_relaxed(&s->idle_mask, now_idle);
@@ -180,93 +170,11 @@ void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain)
     uint32_t end = load_acquire(&arena.next);
     unsigned work = 0;
     for (unsigned visits = 0; pass_cursor < end; visits++) {
-        if (visits >= VISITS_PER_TICK || work >= WORK_PER_TICK || !has_credit(now_ms))
+        if (visits >= VISITS_PER_TICK || work >= WORK_PER_TICK || !arena_has_credit(now_ms))
             return;
         work += visit(pass_cursor++, retain);
     }
     pass_cursor = 0;
-}
-
-/* Bytes of free pages from which on a free gives some back. */
-static uint64_t excess_bytes(void)
-{
-    uint64_t usual = EXCESS_MIN_BYTES + arena_claimed_bytes() / 2;
-    uint64_t most = load_relaxed(&policy_live.retained_bytes);
-    return most != 0 && most < usual ? most : usual;
-}
-
-bool arena_has_excess(void)
-{
-    return arena_free_resident_bytes() > excess_bytes();
-}
-
-/* The next SuperSlab below excess_cursor that may have free slabs; 0: none within reach. */
-static uint32_t next_vacant_below(void)
-{
-    uint32_t end = load_acquire(&arena.next);
-    if (excess_cursor == 0 || excess_cursor > end)
-        excess_cursor = end;
-    while (excess_cursor > window.first_superslab) {
-        uint32_t w = (excess_cursor - 1) / 64;
-        uint64_t below = load_acquire(&arena_vacant[w]);
-        if (excess_cursor % 64 != 0)
-            below &= ((uint64_t)1 << (excess_cursor % 64)) - 1;
-        if (below != 0)
-            return excess_cursor = w * 64 + highest_bit(below);
-        excess_cursor = w * 64;
-    }
-    return excess_cursor = 0;
-}
-
-SLOW void arena_give_back_excess(void)
-{
-    if (exchange_acquire(&excess_busy, 1) != 0)
-        return;
-    if (has_credit(os_clock_ms())) {
-        unsigned work = 0;
-        for (unsigned visits = 0; work < EXCESS_WORK && visits < EXCESS_VISITS; visits++) {
-            uint32_t superslab = next_vacant_below();
-            if (superslab == 0)
-                break;
-            const struct superslab *s = &superslab_table[superslab];
-            uint32_t free_mask = load_relaxed(&s->free_mask);
-            if (load_acquire(&s->state) != SUPERSLAB_MAPPED || load_relaxed(&s->prewarmed) != 0)
-                continue;
-            if (free_mask == UINT32_MAX && release_superslab(superslab)) {
-                work++;
-            } else if ((free_mask & load_relaxed(&s->dirty_mask)) != 0) {
-                purge_slabs(superslab, free_mask, false);
-                work++;
-            }
-        }
-    }
-    store_release(&excess_busy, 0);
-}
-
-void arena_forget_excess_worker(void)
-{
-    store_relaxed(&excess_busy, 0);
-}
-
-static bool is_sparse(uint32_t slab, uint32_t slabs)
-{
-    /* Not the first page, which nearly every program writes to. Two places, because a buffer is often filled to half. */
-    char *middle = window_slab_address(slab + slabs / 2);
-    char *early = (char *)window_slab_address(slab) + os_page_bytes();
-    size_t sample = SAMPLE_PAGES * os_page_bytes();
-    return os_resident_pages(early, sample) + os_resident_pages(middle, sample) <= 2 * SAMPLE_PAGES / 8;
-}
-
-void arena_purge_if_sparse(uint32_t slab, uint32_t slabs)
-{
-    if (slabs < SPARSE_SLABS || fetch_add_relaxed(&wide_frees, 1) % SPARSE_TURN != SPARSE_TURN - 1 || !is_sparse(slab, slabs))
-        return;
-    size_t page = os_page_bytes();
-    /* The first page stays: the next block that begins here will want it. */
-    if (!os_purge((char *)window_slab_address(slab) + page, slabs * SLAB_BYTES - page))
-        return;
-    for (uint32_t at = slab + 1, end = slab + slabs; at < end; at++)
-        superslab_note_clean(superslab_of_slab(at), (uint32_t)1 << at % SUPERSLAB_SLABS);
 }
 
 size_t arena_purge_all(void)
@@ -287,10 +195,11 @@ size_t arena_purge_beyond(size_t keep_bytes)
         if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
             continue;
         uint32_t dirty = count_bits(superslab_resident(s));
-        if (load_relaxed(&s->free_mask) == UINT32_MAX && release_superslab(i))
+        if (load_relaxed(&s->free_mask) == UINT32_MAX &&
+            arena_release_superslab(i, PURGE_ASKED_FOR))
             bytes += dirty * SLAB_BYTES;
         else
-            bytes += purge_slabs(i, load_relaxed(&s->free_mask), true);
+            bytes += arena_purge_free(i, load_relaxed(&s->free_mask), PURGE_ASKED_FOR);
     }
     return bytes;
 }

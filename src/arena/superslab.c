@@ -48,11 +48,14 @@ static bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
     }
     if (load_relaxed(&s->idle_mask) & slabs)
         fetch_and_relaxed(&s->idle_mask, ~slabs);
-    if (UNLIKELY(load_relaxed(&s->prewarmed))) {
+    if (UNLIKELY(load_relaxed(&s->prewarmed) == PREWARMED)) {
         /* From its first use on it decays like any other: all of it has pages. In this order, so that superslab_resident
-         * says so throughout. */
-        fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
-        store_release(&s->prewarmed, 0);
+         * says so throughout; by one thread, because a second one's bits might come after slabs of it were purged. */
+        uint16_t expected = PREWARMED;
+        if (cas_strong_acquire(&s->prewarmed, &expected, PREWARMED_FIRST_USE)) {
+            fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
+            store_release(&s->prewarmed, 0);
+        }
     }
     return true;
 }

@@ -46,6 +46,8 @@ static unsigned visit(struct heap *h, uint32_t slab, unsigned page_shift)
         return 0;
     }
     unsigned purged = purge(h, slab, page_shift, least);
+    if (purged != SLAB_PURGE_REFUSED)
+        arena_charge_credit((size_t)purged << page_shift);
     if (purged != SLAB_PURGE_REFUSED || was_refused) {
         s->seen = s->free_count | SEEN_DONE;
     } else {
@@ -72,7 +74,7 @@ bool heap_purge_pages(struct heap *h, uint64_t now_ms)
     unsigned slabs = 0, pages = 0;
     while (h->purge_bins != 0) {
         while (h->purge_next != SLAB_NONE) {
-            if (slabs++ >= STEP_SLABS || pages >= STEP_PAGES)
+            if (slabs++ >= STEP_SLABS || pages >= STEP_PAGES || !arena_has_credit(now_ms))
                 return true;
             uint32_t slab = h->purge_next;
             h->purge_next = slab_at(slab)->next;

@@ -11,6 +11,9 @@
 #include "slab/pages.h"
 #include "tcache/tcache_internal.h"
 
+/* What a thread gives back at a tick of far too many free pages: more than TICK_SLOW_OPERATIONS frees of a slab add. */
+enum { TICK_EXCESS_SUPERSLABS = 3 };
+
 struct tcache *tcache_self(void)
 {
     return hot_delta == 0 ? NULL : (struct tcache *)((char *)&hot_anchor()->empty + hot_delta);
@@ -88,6 +91,8 @@ SLOW void tcache_tick(struct tcache *t)
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
     tick_run(now_ms);
+    if (UNLIKELY(arena_has_excess()))
+        arena_give_back_excess(TICK_EXCESS_SUPERSLABS);
 }
 
 void *stray_malloc(unsigned bin)
@@ -266,6 +271,7 @@ void *tcache_resize_in_place(void *block, size_t bytes)
         return block;
     if (bytes <= MEDIUM_MAX_BYTES)
         return NULL;
+    upcall_fork_recover(); /* it may claim slabs, and recovery counts them */
     void *same = large_resize(block, bytes);
     if (same != NULL || bytes <= have || bytes > PTRDIFF_MAX || usage_has_room(bytes - have))
         return same;

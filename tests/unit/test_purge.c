@@ -240,58 +240,48 @@ static void test_the_rate_bounds_decay(void **state)
     assert_in_range(totals_now().purged_bytes, at_once + SLAB_BYTES, at_once + 3 * 31 * SLAB_BYTES);
 }
 
-static void test_excess_goes_without_a_tick(void **state)
+static void test_what_is_asked_for_costs_no_credit(void **state)
 {
     (void)state;
-    enum { COUNT = 64 }; /* 128 MiB: twice the excess's least */
-    uint32_t slabs[COUNT];
+    enum { COUNT = 24 };
+    set_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    decay(KEEP_ALL); /* fills the credit */
+    for (unsigned i = 0; i < 4; i++) {
+        const uint32_t a = take_touched(COUNT * 32);
+        arena_free(a, COUNT * 32);
+        arena_purge_all();
+    }
     const uint32_t stays = take_touched(32);
-    for (unsigned i = 0; i < COUNT; i++)
-        slabs[i] = take_touched(32);
-    for (unsigned i = 0; i < COUNT; i++)
-        arena_free(slabs[i], 32);
-    assert_in_range(totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
-    assert_true(totals_now().superslabs_released > 20);
-    assert_false(reads_zero(stays));
-    set_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
-    for (unsigned i = 0; i < COUNT; i++)
-        arena_free(take_touched(1), 1);
-    assert_in_range(totals_now().free_dirty_bytes, 0, 5 * SUPERSLAB_BYTES);
+    arena_free(stays + 1, 31);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(totals_now().free_dirty_bytes, 0);
 }
 
-static void test_excess_obeys_the_rate(void **state)
+static void test_debt_is_bounded(void **state)
 {
     (void)state;
-    enum { COUNT = 64 };
-    uint32_t slabs[COUNT];
     set_policy(0, SUPERSLAB_BYTES, 0);
-    for (unsigned i = 0; i < COUNT; i++)
-        slabs[i] = take_touched(32);
-    for (unsigned i = 0; i < COUNT; i++)
-        arena_free(slabs[i], 32);
-    assert_true(totals_now().superslabs_released <= 3);
+    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS));
+    for (unsigned i = 0; i < 100; i++)
+        arena_charge_credit(SUPERSLAB_BYTES);
+    /* Two seconds' worth at most, and the last step. */
+    assert_false(arena_has_credit(now_ms += 1000));
+    assert_true(arena_has_credit(now_ms += 2500));
 }
 
-static void test_hardly_touched_runs_go_at_once(void **state)
+static void test_the_floor_keeps_no_empty_mappings(void **state)
 {
     (void)state;
-    enum { SLABS = 128, ROUNDS = 33 }; /* one in 32 is looked at */
-    bool zeroed;
-    unsigned given_back = 0;
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
-        given_back += i != 0 && reads_zero(a + SLABS - 1);
-        *(char *)window_slab_address(a) = 1;
-        *(char *)window_slab_address(a + SLABS - 1) = 1;
-        arena_free(a, SLABS);
-    }
-    assert_int_equal(given_back, 1);
-    for (unsigned i = 0; i < ROUNDS; i++) { /* but what was used may be used again */
-        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
-        memset(window_slab_address(a), 1, SLABS * SLAB_BYTES);
-        arena_free(a, SLABS);
-        assert_int_equal(arena_free_resident_bytes() / SLAB_BYTES, SLABS);
-    }
+    set_policy(64 * SUPERSLAB_BYTES, 0, 0);
+    const uint32_t a = take_touched(8 * 32);
+    arena_free(a, 8 * 32);
+    for (unsigned i = 0; i < 8; i++) /* empty, and without pages */
+        arena_purge_free(a / SUPERSLAB_SLABS + i, UINT32_MAX, PURGE_ASKED_FOR);
+    assert_int_equal(totals_now().mapped_bytes, 8 * SUPERSLAB_BYTES);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(totals_now().mapped_bytes, SUPERSLAB_BYTES);
 }
 
 static struct arena_flow flow_now(void)
@@ -349,9 +339,9 @@ int main(void)
         cmocka_unit_test_setup(test_locked_pages_stay_dirty, fresh),
         cmocka_unit_test_setup(test_the_floor_stays, fresh),
         cmocka_unit_test_setup(test_the_rate_bounds_decay, fresh),
-        cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
-        cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
-        cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
+        cmocka_unit_test_setup(test_what_is_asked_for_costs_no_credit, fresh),
+        cmocka_unit_test_setup(test_debt_is_bounded, fresh),
+        cmocka_unit_test_setup(test_the_floor_keeps_no_empty_mappings, fresh),
         cmocka_unit_test_setup(test_regret_is_counted, fresh),
     };
     return cmocka_run_group_tests_name("purge", tests, NULL, NULL);

@@ -1,0 +1,111 @@
+#include "unit.h"
+
+#include "config/policy.h"
+#include "fresh_arena.h"
+
+static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retained_bytes)
+{
+    store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
+    store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
+    store_relaxed(&policy_live.retained_bytes, retained_bytes);
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    set_policy(0, 0, 0);
+    fresh_arena();
+    return 0;
+}
+
+static struct arena_totals totals_now(void)
+{
+    struct arena_totals t;
+    arena_read_totals(&t);
+    /* The counters that are kept agree with what the masks say. */
+    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
+    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
+    return t;
+}
+
+static uint32_t take_touched(uint32_t slabs)
+{
+    bool zeroed;
+    const uint32_t slab = arena_alloc(slabs, 1, NULL, &zeroed);
+    memset(window_slab_address(slab), 9, slabs * SLAB_BYTES);
+    return slab;
+}
+
+static bool reads_zero(uint32_t slab)
+{
+    return *(volatile char *)window_slab_address(slab) == 0;
+}
+
+static void test_excess_goes_without_a_tick(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 }; /* 128 MiB: twice the excess's least */
+    uint32_t slabs[COUNT];
+    const uint32_t stays = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i], 32);
+    assert_in_range(totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
+    assert_true(totals_now().superslabs_released > 20);
+    assert_false(reads_zero(stays));
+    set_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
+    const uint64_t before = totals_now().free_dirty_bytes;
+    arena_free(take_touched(1), 1); /* a heap's, under its lock: nothing yet */
+    assert_int_equal(totals_now().free_dirty_bytes, before);
+    for (unsigned i = 0; arena_has_excess(); i++) {
+        assert_true(i < COUNT);
+        arena_give_back_excess(2);
+    }
+    assert_in_range(totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
+}
+
+static void test_excess_obeys_the_rate(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    uint32_t slabs[COUNT];
+    set_policy(0, SUPERSLAB_BYTES, 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i], 32);
+    assert_true(totals_now().superslabs_released <= 3);
+}
+
+static void test_hardly_touched_runs_go_at_once(void **state)
+{
+    (void)state;
+    enum { SLABS = 128, ROUNDS = 33 * 8 }; /* one in 32 is asked about; a busy machine may make it look old */
+    bool zeroed;
+    unsigned given_back = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
+        given_back += i != 0 && reads_zero(a + SLABS - 1);
+        *(char *)window_slab_address(a) = 1;
+        *(char *)window_slab_address(a + SLABS - 1) = 1;
+        arena_free(a, SLABS);
+    }
+    assert_in_range(given_back, 1, ROUNDS / 32);
+    for (unsigned i = 0; i < ROUNDS; i++) { /* but what was used may be used again */
+        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
+        memset(window_slab_address(a), 1, SLABS * SLAB_BYTES);
+        arena_free(a, SLABS);
+        assert_int_equal(arena_free_resident_bytes() / SLAB_BYTES, SLABS);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
+        cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
+    };
+    return cmocka_run_group_tests_name("excess", tests, NULL, NULL);
+}
