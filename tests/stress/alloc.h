@@ -13,6 +13,8 @@
 #include <malloc.h>
 #include <stdlib.h>
 #define TEST_NAME(name) name
+/* Weak: not every libc has it. */
+__attribute__((weak)) int malloc_trim(size_t pad_bytes);
 #endif
 
 /* Out of line, without the attributes a header may carry: the compiler knows neither the size of the block nor that it
@@ -52,6 +54,17 @@ TEST_CALL size_t test_usable_size(void *block)
 TEST_CALL void test_free(void *block)
 {
     TEST_NAME(free)(block);
+}
+
+/* Does nothing where there is none. */
+TEST_CALL void test_malloc_trim(void)
+{
+#ifdef HAKMEM_PREFIXED
+    hakmem_malloc_trim(0);
+#else
+    if (malloc_trim != NULL)
+        malloc_trim(0);
+#endif
 }
 
 #endif

@@ -113,7 +113,7 @@ static void wait_for(size_t before, size_t live)
     while (held > bound && stress_now() < end) {
         stress_sleep_ms(100);
         if (must_be_asked()) {
-            TEST_NAME(malloc_trim)(0);
+            test_malloc_trim();
         }
         size_t now = stress_rss_bytes();
         held = now > before ? now - before : 0;
