@@ -20,8 +20,8 @@ enum {
     BIRTH_SLAB_BITS = 24,
 };
 
-/* Free pages that are no excess: so much, and half of what is in use. */
-#define EXCESS_MIN_BYTES ((uint64_t)64 << 20)
+/* Counts as in use, when it is asked how many free pages are too many. */
+#define EXCESS_BASE_BYTES ((uint64_t)128 << 20)
 
 /* One thread at a time looks for excess: exchange acquire, store release. */
 static uint32_t excess_busy;
@@ -34,7 +34,8 @@ static uint32_t wide_frees; /* atomic relaxed: any thread */
 /* Bytes of free pages from which on a free gives some back. */
 static uint64_t excess_bytes(void)
 {
-    uint64_t usual = EXCESS_MIN_BYTES + arena_claimed_bytes() / 2;
+    uint64_t base = arena_claimed_bytes() + EXCESS_BASE_BYTES;
+    uint64_t usual = base / RATIO_ONE_PPM * load_relaxed(&policy_live.retained_ratio_ppm);
     uint64_t most = load_relaxed(&policy_live.retained_bytes);
     return most != 0 && most < usual ? most : usual;
 }

@@ -27,6 +27,7 @@ void policy_derive(const struct config *config, uint64_t limit_bytes)
     if (retained == 0 && limit_bytes != NO_MEMORY_LIMIT)
         retained = share_of(limit_bytes, RETAINED_SHARE, RETAINED_MIN_BYTES);
     store_relaxed(&policy_live.retained_bytes, retained);
+    store_relaxed(&policy_live.retained_ratio_ppm, config->retained_ratio_ppm);
 }
 
 static uint64_t memory_limit(uint64_t bytes)

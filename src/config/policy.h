@@ -42,6 +42,8 @@ struct policy {
     uint64_t decay_rate_bytes;
     /* Free pages that may wait for their decay at all, in bytes; 0: as many as the arena sees fit. Read by the arena. */
     uint64_t retained_bytes;
+    /* ... and as a part of what is in use, in parts per million. Read by the arena. */
+    uint32_t retained_ratio_ppm;
     /* Age in ms at which free pages of slabs in use go back; PAGE_DECAY_NEVER: they stay. Read by slab. */
     uint32_t page_decay_ms;
     /* Empty SuperSlabs that may wait for decay_ms; those beyond go back at the next tick. Never 0: one may stay,

@@ -30,6 +30,7 @@ static void read_policy(struct policy *out)
     out->decay_ms = load_relaxed(&policy_live.decay_ms);
     out->decay_floor_bytes = load_relaxed(&policy_live.decay_floor_bytes);
     out->decay_rate_bytes = load_relaxed(&policy_live.decay_rate_bytes);
+    out->retained_ratio_ppm = load_relaxed(&policy_live.retained_ratio_ppm);
     out->retained_superslabs = load_relaxed(&policy_live.retained_superslabs);
     out->prewarm_superslabs = load_relaxed(&policy_live.prewarm_superslabs);
 }

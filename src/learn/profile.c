@@ -66,6 +66,8 @@ static uint64_t live_value(const struct knob *knob, const struct lesson *lesson)
         return policy->decay_floor_bytes;
     case KNOB_DECAY_RATE:
         return policy->decay_rate_bytes;
+    case KNOB_RETAINED_RATIO:
+        return policy->retained_ratio_ppm;
     case KNOB_SUPERSLAB_REUSE:
         return policy->retained_superslabs > 1;
     case KNOB_SUPERSLAB_PREWARM:

@@ -52,6 +52,7 @@ static void test_dump_lines(void **state)
                               "HAKMEM_DECAY_MS=1000  # profile adaptive\n"
                               "HAKMEM_DECAY_FLOOR=2097152  # profile adaptive\n"
                               "HAKMEM_DECAY_RATE=134217728  # profile adaptive\n"
+                              "HAKMEM_RETAINED_RATIO=0.06  # profile adaptive\n"
                               "HAKMEM_THP=default  # default\n"
                               "HAKMEM_PAGE_PURGE=1  # profile adaptive\n"
                               "HAKMEM_BACKGROUND=1  # profile adaptive\n"

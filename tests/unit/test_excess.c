@@ -8,6 +8,7 @@ static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retai
     store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
     store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
     store_relaxed(&policy_live.retained_bytes, retained_bytes);
+    store_relaxed(&policy_live.retained_ratio_ppm, 500000);
 }
 
 static int fresh(void **state)
@@ -65,6 +66,22 @@ static void test_excess_goes_without_a_tick(void **state)
     assert_in_range(totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
 }
 
+static void test_the_ratio_decides_what_is_too_much(void **state)
+{
+    (void)state;
+    enum { COUNT = 32 };
+    const uint32_t stays = take_touched(COUNT * 32);
+    const uint32_t goes = take_touched(COUNT * 32);
+    arena_free(goes, COUNT * 32);
+    assert_false(arena_has_excess()); /* 64 MiB free, (64 + 128) / 2 may be */
+    store_relaxed(&policy_live.retained_ratio_ppm, 125000);
+    assert_true(arena_has_excess());
+    for (unsigned i = 0; i < COUNT && arena_has_excess(); i++)
+        arena_give_back_excess(1);
+    assert_in_range(totals_now().free_dirty_bytes, 20 << 20, 24 << 20);
+    assert_false(reads_zero(stays));
+}
+
 static void test_excess_obeys_the_rate(void **state)
 {
     (void)state;
@@ -104,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
         cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
     };

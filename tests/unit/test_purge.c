@@ -16,6 +16,7 @@ static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retai
     store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
     store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
     store_relaxed(&policy_live.retained_bytes, retained_bytes);
+    store_relaxed(&policy_live.retained_ratio_ppm, 500000);
 }
 
 static int fresh(void **state)
