@@ -44,7 +44,7 @@ static const char *const mode_words[] = {
 #define ADVANCED_ONLY .is_advanced = true
 
 const struct knob knob_table[KNOB_COUNT] = {
-#define KNOB(id, field, type_name, unit_text, min_value, max_value, fallback_value, profiles, status, help) \
+#define KNOB(id, field, type_name, unit_text, min_value, max_value, fallback_value, profiles, help) \
     [KNOB_##id] = {.name = KNOB_PREFIX #id,                                                                  \
                    .unit = (unit_text),                                                                      \
                    .min = (min_value),                                                                       \

@@ -5,8 +5,6 @@
 #include "config/dump.h"
 #include "config/profiles.h"
 
-#define ACTIVE "active"
-#define LATER "takes effect with a later release"
 #define TYPE_BOOL "switch"
 #define TYPE_UINT "number"
 #define TYPE_BYTES "size: number, optionally followed by K, M or G"
@@ -20,11 +18,10 @@
 
 static const struct {
     const char *type;
-    const char *status;
     const char *help;
 } doc[KNOB_COUNT] = {
-#define KNOB(id, field, type_name, unit, min, max, fallback, profiles, status_text, help_text) \
-    [KNOB_##id] = {TYPE_##type_name, status_text, help_text},
+#define KNOB(id, field, type_name, unit, min, max, fallback, profiles, help_text) \
+    [KNOB_##id] = {TYPE_##type_name, help_text},
 #include "config/knobs.def"
 };
 
@@ -93,7 +90,6 @@ static void print_knob(size_t index)
         printf("- Unit: %s\n", knob->unit);
     printf("- Accepted: %s\n", range_text(knob));
     printf("- Default: %s\n", value_text(knob, knob->fallback));
-    printf("- Status: %s\n", doc[index].status);
 }
 
 int main(void)
