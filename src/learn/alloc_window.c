@@ -18,7 +18,7 @@ enum {
 /* A bin's counters when the window began. */
 struct bin_base {
     uint64_t refill_count, refill_blocks, flush_blocks, collected_blocks, turned_blocks;
-    uint32_t turns;
+    uint32_t turns; /* as in tcache_bin, but even */
     uint32_t low_water; /* fewest seen since */
 };
 
@@ -95,7 +95,7 @@ static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t cpu_
             .flush_blocks = from->flush_blocks,
             .collected_blocks = from->collected_blocks,
             .turned_blocks = t->bins[bin].turned_blocks,
-            .turns = t->bins[bin].turns / 2,
+            .turns = t->bins[bin].turns & ~1u,
             .low_water = magazine_count(t, bin),
         };
     }
@@ -123,7 +123,7 @@ static void fill_bin(struct alloc_bin *to, const struct bin_base *base, const st
     to->refill_blocks = narrow(from->refill_blocks - base->refill_blocks);
     to->flush_blocks = narrow(from->flush_blocks - base->flush_blocks);
     to->collected_blocks = narrow(from->collected_blocks - base->collected_blocks);
-    to->turns = b->turns / 2 - base->turns;
+    to->turns = ((b->turns & ~1u) - base->turns) / 2; /* halved last: the word wraps */
     if (to->turns != 0 && base->turns != 0) /* from one turn to another, so these are whole cycles */
         to->excess = narrow((b->turned_blocks - base->turned_blocks) / to->turns);
     to->low_water = to->refill_count != 0 ? 0 : base->low_water;

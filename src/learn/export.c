@@ -116,6 +116,8 @@ bool export_claim(const char *path, int *error)
             fmt_put(&f, "%d", self);
             *error = os_file_write(fd, text, f.length);
             os_file_close(fd);
+            if (*error != 0)
+                os_file_remove(claim); /* without an id it would stand in everybody's way for ever */
             return *error == 0;
         }
         if (fd != -EEXIST) {

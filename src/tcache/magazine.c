@@ -73,6 +73,19 @@ void tcache_take_share(struct tcache *t)
             magazine_close(t, bin);
 }
 
+void magazine_recount(struct tcache *t)
+{
+    t->entitled_bytes = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        struct tcache_bin *b = &t->bins[bin];
+        if (b->capacity > b->room)
+            b->capacity = b->room;
+        if (b->opened)
+            t->entitled_bytes += (uint64_t)b->capacity * bin_info(bin)->block_bytes;
+        t->hot.bins[bin].end = b->opened ? b->array + b->capacity : b->array;
+    }
+}
+
 void tcache_recover_shares(const struct tcache *only)
 {
     store_relaxed(&entitled_total, only == NULL ? 0 : (int64_t)only->entitled_bytes);

@@ -57,6 +57,7 @@ void tcache_forget(struct tcache *t)
 {
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         store_relaxed(&t->hot.bins[bin].top, t->bins[bin].array);
+    magazine_recount(t);
     outbox_forget(&t->outbox);
 }
 

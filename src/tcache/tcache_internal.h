@@ -46,6 +46,9 @@ bool magazine_is_rich_in_need(const struct tcache *t);
 /* An open bin, empty: gives up what it is entitled to, and asks anew at its next use. */
 void magazine_close(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
+/* In a forked child: the thread that is gone may have been about to change a capacity. What the cache is entitled to and
+ * where its magazines end is put right from what its bins say. */
+void magazine_recount(struct tcache *t);
 FAST uint32_t magazine_ceiling(const struct tcache *t, unsigned bin)
 {
     return load_relaxed(&t->bins[bin].ceiling);

@@ -283,10 +283,31 @@ static void test_shares_come_and_go_with_the_thread(void **state)
     tcache_recover_shares(NULL);
 }
 
+static void test_recount_mends_what_a_fork_tore(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    magazine_grow(t, 6);
+    magazine_grow(t, 7);
+    const uint64_t share = t->entitled_bytes;
+    t->entitled_bytes += 4711; /* taken, and the thread was gone before it had grown */
+    t->hot.bins[6].end = t->bins[6].array;
+    magazine_recount(t);
+    assert_int_equal(t->entitled_bytes, share);
+    assert_true(cache_is_valid(t));
+    t->entitled_bytes = 0; /* given, and gone before it had shrunk */
+    magazine_recount(t);
+    assert_int_equal(t->entitled_bytes, share);
+    magazine_close(t, 6);
+    magazine_close(t, 7);
+    assert_int_equal(t->entitled_bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_first_arrays_are_small, reset_policy),
+        cmocka_unit_test_setup(test_recount_mends_what_a_fork_tore, reset_policy),
         cmocka_unit_test_setup(test_growth_doubles_up_to_the_ceiling, reset_policy),
         cmocka_unit_test_setup(test_ceilings, reset_policy),
         cmocka_unit_test_setup(test_lowered_ceiling_stops_growth, reset_policy),
