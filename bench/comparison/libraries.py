@@ -139,3 +139,12 @@ def machine():
         pass
     return {"cpu": cpu, "processors": len(os.sched_getaffinity(0)), "memory_kb": memory_kb,
             "kernel": os.uname().release, "architecture": os.uname().machine, "system": system}
+
+
+def huge_pages():
+    """When the kernel backs memory with huge pages by itself: always, on request (madvise), or never."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled", encoding="utf-8") as f:
+            return re.search(r"\[(\w+)\]", f.read()).group(1)
+    except (OSError, AttributeError):
+        return "unknown"

@@ -1,0 +1,238 @@
+"""The suite profiles: what each of the four profiles promises against Default, and whether it keeps it.
+
+The libraries are one file under five settings and more: Default is the subject, the other profiles are variants of it, and
+each learning profile has a twin that does not learn. The C library stands beside them where memory is the question.
+
+A ratio is a profile's figure against Default's of the same round. Speed is the inverse of time, so it is larger where the
+profile is faster; memory and overhead are smaller where it is better."""
+
+import os
+import re
+import statistics
+
+from comparison import figures, programs, running, suite
+from comparison.libraries import Library
+
+SUBJECT, LEARNING = "default", ("balanced", "adaptive", "tight")
+PROFILES = (SUBJECT,) + LEARNING
+TWIN = {name: name + " without learning" for name in LEARNING}
+BESIDE = "glibc"
+
+SPEED, MEMORY, USER, INSTRUCTIONS = "speed", "memory", "user time", "instructions"
+PAGE, WIDE, PROGRAM = "page", "wide", "program"  # kinds of rows about speed
+
+# What is asked for. The interval has to reach what Adaptive promises, the median what the others do: a promise to be no
+# slower at all would otherwise be broken by chance every other time.
+PROMISED = {
+    "balanced": {SPEED: 0.97, MEMORY: 0.80, USER: 1.01, INSTRUCTIONS: 1.01},
+    "adaptive": {SPEED: 1.00, MEMORY: 0.70, USER: 1.03, INSTRUCTIONS: 1.03},
+    "tight": {SPEED: 0.85, MEMORY: 0.50, USER: 1.03, INSTRUCTIONS: 1.03},
+}
+INTERVAL_SUFFICES = {("adaptive", SPEED)}
+# Where learning has something to learn, Adaptive has to be faster; nothing is promised of the others there.
+WIDE_PROMISED = {"adaptive": 1.10}
+
+# name, program, options, threads, kind. Bursts are wider than the default ceiling of their bin (512 of 64 bytes, 256 of
+# 256, 192 of 1 KiB); the untimed sweep is long enough for a ceiling that has to grow tenfold in steps of 15 %. The heap of
+# random_free is several times what the second level of any TLB reaches in pages of 4 KiB.
+SWEEP = "--order 1 --sweep 8000000"
+TABLE = (
+    ("random_mixed", "random_mixed", "", 1, PAGE),
+    ("larson, 1 thread", "larson", "", 1, PAGE),
+    ("larson, 8 threads", "larson", "", 8, PAGE),
+    ("mid_large, 8 KiB", "mid_large", "", 1, PAGE),
+    ("burst of 600", "burst", "--width 600 " + SWEEP, 1, WIDE),
+    ("burst of 1000", "burst", "--width 1000 " + SWEEP, 1, WIDE),
+    ("burst of 2000", "burst", "--width 2000 " + SWEEP, 1, WIDE),
+    ("burst of 5000", "burst", "--width 5000 " + SWEEP, 1, WIDE),
+    ("burst of 20,000", "burst", "--width 20000 " + SWEEP, 1, WIDE),
+    ("burst of 1000, 256 bytes", "burst", "--width 1000 --min-size 256 --max-size 256 " + SWEEP, 1, WIDE),
+    ("burst of 500, 1 KiB", "burst", "--width 500 --min-size 1024 --max-size 1024 " + SWEEP, 1, WIDE),
+    ("random_free, 768 MiB", "random_free", "--mib 768", 1, WIDE),
+)
+# name, program, options, threads, runs at once, the MiB that one takes at most
+MEMORY_TABLE = (
+    ("rss_1g", "rss_1g", "--seconds 6", 1, suite.WORKING, 1300),
+    ("64 threads burst and block", "idle_burst", "--thread-kib 4096 " + suite.MIXED, 64, suite.IDLING, 500),
+    ("64 threads burst and block, small blocks", "idle_burst", "--thread-kib 1024 --min-size 16 --max-size 2048", 64,
+     suite.IDLING, 300),
+)
+# name, program, options, threads, operations by the clock's measure and under callgrind. Fixed work, or what is counted
+# would differ with the speed.
+OVERHEAD_TABLE = (
+    ("random_mixed", "random_mixed", "", 1, 40000000, 4000000),
+    ("larson, 8 threads", "larson", "", 8, 40000000, 4000000),
+    ("burst of 5000, shuffled", "burst", "--width 5000 --order 2", 1, 20000000, 4000000),
+    ("server_sessions", "server_sessions", "", 1, 20000000, 2000000),
+)
+PROGRAMS = (programs.Redis, programs.Python, programs.Clang, programs.Rocksdb)
+
+
+class Callgrind(programs.Program):
+    """Counts the instructions of a benchmark."""
+
+    needs = ("valgrind.bin",)  # what valgrind, which may be a shell script around it, comes to
+
+    def __init__(self, command):
+        self.command = command
+
+    def prepare(self, folder):
+        try:
+            super().prepare(folder)
+        except running.Missing:
+            self.paths = [programs.find_program("valgrind")]
+
+    def run(self, launcher, library):
+        result = launcher.run([self.paths[0], "--tool=callgrind", "--callgrind-out-file=" + os.devnull, "--log-fd=1"] +
+                              self.command, library)
+        if "failed" in result:
+            return result
+        counted = re.search(r"Collected : (\d+)", result.pop("output"))
+        return dict(result, figures={"instructions": int(counted.group(1))}) if counted else {"failed": "no count"}
+
+
+def libraries_of(path):
+    """Default first."""
+    chosen = []
+    for name in PROFILES:
+        library = Library(name, path, "subject" if name == SUBJECT else "variant")
+        library.settings["HAKMEM_PROFILE"] = name
+        chosen.append(library)
+    for name, twin in TWIN.items():
+        library = Library(twin, path, "variant")
+        library.settings.update({"HAKMEM_PROFILE": name, "HAKMEM_ALLOC_LEARN": "0", "HAKMEM_MEM_LEARN": "0"})
+        chosen.append(library)
+    return chosen + [Library(BESIDE, "")]
+
+
+class Row(suite.Row):
+    """`asks` is one of the four questions, `kind` one of PAGE, WIDE and PROGRAM where it is about speed; `under` names
+    the libraries that run it."""
+
+    def __init__(self, name, asks, under, kind="", **more):
+        super().__init__(name, **more)
+        self.asks, self.under, self.kind = asks, under, kind
+
+    def described(self):
+        return dict(super().described(), asks=self.asks, kind=self.kind)
+
+
+def speed_rows(folder, seconds):
+    for name, program, options, threads, kind in TABLE:
+        yield Row(name, SPEED, PROFILES, kind, bench=program, threads=threads,
+                  command=suite.bench_command(folder, program, options, threads, seconds))
+    for program in PROGRAMS:
+        yield Row(program.name, SPEED, PROFILES, PROGRAM, program=program())
+
+
+def memory_rows(folder, idle):
+    for name, program, options, threads, at_once, room_mib in MEMORY_TABLE:
+        command = [os.path.join(folder, program)] + options.split() + ["--threads", str(threads), "--json"]
+        idles = program == "idle_burst"
+        yield Row("%s: held beyond live" % name, MEMORY, PROFILES + (BESIDE,), bench=program, threads=threads,
+                  command=command + (["--idle", "%d" % idle] if idles else []), at_once=at_once, room_mib=room_mib,
+                  idles=idles)
+
+
+def overhead_rows(folder, scale):
+    """A row for each learning profile: two libraries in turn make the rounds ABBA."""
+    for name, program, options, threads, ops, counted_ops in OVERHEAD_TABLE:
+        command = [os.path.join(folder, program)] + options.split() + ["--threads", str(threads), "--json", "--ops"]
+        for profile in LEARNING:
+            under = (profile, TWIN[profile])
+            yield Row("%s, %s: %s" % (name, profile, USER), USER, under, bench=program, threads=threads,
+                      command=command + ["%d" % max(1, scale * ops)])
+            yield Row("%s, %s: %s" % (name, profile, INSTRUCTIONS), INSTRUCTIONS, under,
+                      program=Callgrind(command + ["%d" % max(1, scale * counted_ops)]))
+
+
+def rows(build, seconds, idle, scale=1.0):
+    """`scale`: of the fixed work."""
+    folder = os.path.join(build, "bench")
+    return list(speed_rows(folder, seconds)) + list(memory_rows(folder, idle)) + list(overhead_rows(folder, scale))
+
+
+def chosen_for(row, chosen):
+    return [library for library in chosen if library.name in row.under]
+
+
+def rounds_for(row, rounds):
+    """The same instructions are counted each time, or nearly so."""
+    return 1 if row.asks == INSTRUCTIONS else rounds
+
+
+def run_count(all_rows, chosen, rounds):
+    return sum(rounds_for(row, rounds) * len(chosen_for(row, chosen)) for row in all_rows)
+
+
+def measure(group, chosen, rounds, launcher, progress):
+    """Memory side by side, because it mostly sleeps; the rest in interleaved rounds."""
+    found = []
+    for row in group:
+        under = chosen_for(row, chosen)
+        if row.asks == MEMORY:
+            found.append(running.measure_side_by_side(row, under, rounds, launcher, progress))
+        else:
+            found += running.measure_group([row], under, None, rounds_for(row, rounds), launcher, progress)
+    return found
+
+
+# ---- what follows from the runs -----------------------------------------------------------------------------------
+
+
+def figure_of(run, asks):
+    """None for a run that failed or has no such figure."""
+    if not figures.ok(run):
+        return None
+    if asks == SPEED:
+        return 1.0 / run["time"]
+    if asks == USER:
+        return run["user"]
+    return run["figures"].get("excess_mean_mib" if asks == MEMORY else "instructions")
+
+
+def ratios(ours, theirs, asks):
+    values = [(figure_of(a, asks), figure_of(b, asks)) for a, b in zip(ours, theirs)]
+    return [a / b for a, b in values if a is not None and b is not None and a > 0 and b > 0]
+
+
+def asked(row, profile):
+    """The bound of the ratio, or None where nothing is promised."""
+    if row["kind"] == WIDE:
+        return WIDE_PROMISED.get(profile)
+    return PROMISED[profile][row["asks"]]
+
+
+def is_met(ratio, bound, row, profile):
+    if row["asks"] != SPEED:
+        return ratio["median"] <= bound
+    reached = "high" if (profile, SPEED) in INTERVAL_SUFFICES and row["kind"] != WIDE else "median"
+    return ratio[reached] >= bound
+
+
+def judge(row):
+    """Adds `verdicts` to a row: by profile its ratio, the bound that was asked for, and whether it is met; a failure of
+    either side is not."""
+    row["verdicts"] = {}
+    runs = row["runs"]
+    for profile in LEARNING:
+        base = TWIN[profile] if row["asks"] in (USER, INSTRUCTIONS) else SUBJECT
+        if profile not in runs or base not in runs:
+            continue
+        ratio, bound = figures.ratio_of(ratios(runs[profile], runs[base], row["asks"])), asked(row, profile)
+        sound = ratio is not None and all(figures.ok(run) for run in runs[profile] + runs[base])
+        met = None if bound is None else sound and is_met(ratio, bound, row, profile)
+        row["verdicts"][profile] = {"ratio": ratio, "asked": bound, "met": met}
+
+
+def median_of(row, name, figure):
+    """Of what a benchmark says; None where it says nothing."""
+    values = [run["figures"][figure] for run in row["runs"].get(name, [])
+              if figures.ok(run) and figure in run["figures"]]
+    return statistics.median(values) if values else None
+
+
+def summarise(section):
+    for row in section["rows"]:
+        row["libraries"] = {name: figures.describe(runs) for name, runs in row["runs"].items()}
+        judge(row)

@@ -1,0 +1,157 @@
+"""docs/profiles.md: the tables of the suite profiles."""
+
+from comparison import profiles
+from comparison.markdown import environment_parts, failed, failures, measured, number, ratio, table
+
+HOW_TO_READ = """\
+What the profiles promise, and what they do: every one runs in the same interleaved rounds as Default. A ratio is the
+profile's figure divided by Default's, the median over the rounds and its bootstrap 95 % interval, paired by round. Speed
+is better when it is larger, everything else when it is smaller. **met** or **not met** is the median's; Adaptive's promise
+to be no slower than Default is met if the interval reaches it. "–" stands where nothing is promised. The rows and what is
+asked for stand in bench/comparison/profiles.py."""
+
+TEXTS = {
+    profiles.SPEED: ("Speed", """\
+Operations per second, and for a program the inverse of its time (for Redis the client's), against Default. The bursts
+are wider than the default ceiling of their bin, and timed after an untimed sweep, when learning has learned what there
+is to learn; huge pages are worth something on a heap larger than the TLB reaches, if the system grants them on request
+(`transparent_hugepage/enabled` is `{huge}`). There Adaptive has to be faster, and nothing is promised of the others."""),
+    profiles.MEMORY: ("Memory held beyond what is live", """\
+The mean of resident memory beyond what the program has asked for and not freed: over the whole timeline of rss_1g, over
+{idle} s of idling where threads have had a burst and block."""),
+    profiles.USER: ("What learning costs: user time", """\
+User time for fixed work, against the same profile that does not learn (`HAKMEM_ALLOC_LEARN=0 HAKMEM_MEM_LEARN=0`), in
+ABBA pairs. What learning saves is part of it."""),
+    profiles.INSTRUCTIONS: ("What learning costs: instructions", """\
+The same by callgrind, which counts the instructions of the whole process, start included, and knows no caches."""),
+}
+SIGN = {profiles.SPEED: "≥"}
+PLAIN = (("rss_mean_mib", "mean RSS"), ("rss_highest_mib", "peak RSS"), ("live_mean_mib", "mean of what is live"),
+         ("excess_mean_mib", "held beyond it"))
+
+
+def verdict_cell(row, profile):
+    found = row["verdicts"].get(profile)
+    if not found:
+        return "–"
+    shown = [ratio(found["ratio"], interval=row["asks"] != profiles.INSTRUCTIONS) if found["ratio"] else "",
+             failed(row["libraries"][profile])]
+    if row["asks"] in (profiles.USER, profiles.INSTRUCTIONS) and found["ratio"]:
+        shown[0] = percent(found["ratio"], row["asks"] == profiles.USER)
+    if found["asked"] is not None:
+        shown.append("**%s**" % ("met" if found["met"] else "not met"))
+    return " ".join(part for part in shown if part)
+
+
+def percent(entry, interval):
+    """An overhead: of a hundredth a ratio of two decimals would say nothing."""
+    low, middle, high = ("%+.2f" % (100 * (entry[key] - 1)) for key in ("low", "median", "high"))
+    return "%s %% (%s to %s)" % (middle, low, high) if interval else "%s %%" % middle
+
+
+def asked_cell(row):
+    bounds = [profiles.asked(row, profile) for profile in profiles.LEARNING]
+    sign = SIGN.get(row["asks"], "≤")
+    return ", ".join("–" if bound is None else "%s %s" % (sign, number(bound)) for bound in bounds)
+
+
+def joined(rows):
+    """One line for the rows of each profile apart that make up a question about overhead."""
+    lines = {}
+    for row in rows:
+        name = row["name"].split(", %s: " % next(iter(row["verdicts"]), ""))[0]
+        line = lines.setdefault(name, [name, asked_cell(row)] + ["–"] * len(profiles.LEARNING))
+        for place, profile in enumerate(profiles.LEARNING):
+            if profile in row["verdicts"]:
+                line[2 + place] = verdict_cell(row, profile)
+    return list(lines.values())
+
+
+def question(section, asks, huge):
+    rows = [row for row in section["rows"] if row["asks"] == asks]
+    if not rows:
+        return []
+    title, text = TEXTS[asks]
+    header = ["", "asked of " + ", ".join(profiles.LEARNING)] + list(profiles.LEARNING)
+    return ["## " + title, text.format(idle=section["idle"], huge=huge), table(header, joined(rows), left=2)]
+
+
+def cell(row, name):
+    """A cell of the page: millions of operations per second."""
+    described = row["libraries"].get(name, {})
+    if "time" not in described:
+        return failed(described) or "–"
+    return " ".join(part for part in (number(1e3 / described["time"]["median"]), failed(described)) if part)
+
+
+def the_page(section):
+    """In the units of the table that this project began with."""
+    lines = [[row["name"] + ", M ops/s"] + [cell(row, name) for name in profiles.PROFILES]
+             for row in section["rows"] if row["kind"] == profiles.PAGE]
+    for row in section["rows"]:
+        if row["bench"] == "rss_1g":
+            values = [profiles.median_of(row, name, "rss_mean_mib") for name in profiles.PROFILES]
+            lines.append(["RSS of the 1 GiB timeline, mean, MiB"] + [
+                measured(value, "") if value is not None else "–" for value in values])
+    if not lines:
+        return []
+    return ["## The four profiles at a glance", table([""] + list(profiles.PROFILES), lines)]
+
+
+def plain_memory(section):
+    """Resident memory itself: each profile, and the C library, with the ratio to Default and to the C library."""
+    names = profiles.PROFILES + (profiles.BESIDE,)
+    lines = []
+    for row in (row for row in section["rows"] if row["asks"] == profiles.MEMORY):
+        for figure, text in PLAIN:
+            values = {name: profiles.median_of(row, name, figure) for name in names}
+            if any(values.values()):
+                lines.append(["%s: %s" % (row["name"].split(":")[0], text)] + [
+                    plain_cell(values, name, figure) for name in names])
+    if not lines:
+        return []
+    return ["Resident memory itself, in MiB as medians; in brackets the quotients to Default's and to %s's:" %
+            profiles.BESIDE, table([""] + list(names), lines)]
+
+
+def plain_cell(values, name, figure):
+    value = values[name]
+    if value is None:
+        return "–"
+    if figure == "live_mean_mib":
+        return measured(value, "")
+    quotients = [number(value / values[other]) if values[other] else "–" for other in (profiles.SUBJECT, profiles.BESIDE)]
+    return "%s (%s, %s)" % (measured(value, ""), *quotients)
+
+
+def summary(section):
+    found = [(row, profile, one) for row in section["rows"] for profile, one in row["verdicts"].items()
+             if one["met"] is not None]
+    lines = ["- %s: %s %s, asked %s %s" % (
+        row["name"] if profile in row["name"] else "%s, %s" % (row["name"], profile), "measured",
+        ratio(one["ratio"], interval=True), SIGN.get(row["asks"], "≤"), number(one["asked"]))
+             for row, profile, one in found if not one["met"]]
+    if not found:
+        return []
+    return ["%d of %d promises are met.%s" % (len(found) - len(lines), len(found), " Not met:\n\n" + "\n".join(lines)
+                                              if lines else "")]
+
+
+def parts(section):
+    """Of a document's suite; the failures are the caller's."""
+    found = ["%d interleaved rounds, %g s each. Load of the machine before and after: %s and %s." % (
+        section["rounds"], section["seconds"], number(section["load"][0]), number(section["load"][1])), HOW_TO_READ]
+    found += summary(section) + the_page(section)
+    for asks in TEXTS:
+        found += question(section, asks, section["huge_pages"])
+        found += plain_memory(section) if asks == profiles.MEMORY else []
+    return found
+
+
+def report(documents):
+    """The whole text."""
+    found = ["# The four profiles, measured"] + environment_parts(documents)
+    for document in documents:
+        for section in document["suites"].values():
+            found += parts(section) + failures(section)
+    return "\n\n".join(found) + "\n"
