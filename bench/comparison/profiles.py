@@ -1,10 +1,10 @@
 """The suite profiles: what each of the four profiles promises against Default, and whether it keeps it.
 
-The libraries are one file under five settings and more: Default is the subject, the other profiles are variants of it, and
-each learning profile has a twin that does not learn. The C library stands beside them where memory is the question.
+The libraries are one file with different settings: Default is the subject, the other profiles are variants of it, and
+each of them has a twin that does not learn. The C library stands beside them where memory is the question.
 
-A ratio is a profile's figure against Default's of the same round. Speed is the inverse of time, so it is larger where the
-profile is faster; memory and overhead are smaller where it is better."""
+A ratio is a profile's figure against Default's of the same round. Speed is the inverse of time, so it is larger where
+the profile is faster; memory and overhead are smaller where it is better."""
 
 import os
 import re
@@ -33,8 +33,8 @@ INTERVAL_SUFFICES = {("adaptive", SPEED)}
 WIDE_PROMISED = {"adaptive": 1.10}
 
 # name, program, options, threads, kind. Bursts are wider than the default ceiling of their bin (512 of 64 bytes, 256 of
-# 256, 192 of 1 KiB); the untimed sweep is long enough for a ceiling that has to grow tenfold in steps of 15 %. The heap of
-# random_free is several times what the second level of any TLB reaches in pages of 4 KiB.
+# 256, 192 of 1 KiB); the untimed sweep is long enough for a ceiling that has to grow tenfold in steps of 15 %. The heap
+# of random_free is several times what the second level of any TLB reaches in pages of 4 KiB.
 SWEEP = "--order 1 --sweep 8000000"
 TABLE = (
     ("random_mixed", "random_mixed", "", 1, PAGE),

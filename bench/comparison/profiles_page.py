@@ -5,17 +5,18 @@ from comparison.markdown import environment_parts, failed, failures, measured, n
 
 HOW_TO_READ = """\
 What the profiles promise, and what they do: every one runs in the same interleaved rounds as Default. A ratio is the
-profile's figure divided by Default's, the median over the rounds and its bootstrap 95 % interval, paired by round. Speed
-is better when it is larger, everything else when it is smaller. **met** or **not met** is the median's; Adaptive's promise
-to be no slower than Default is met if the interval reaches it. "–" stands where nothing is promised. The rows and what is
-asked for stand in bench/comparison/profiles.py."""
+profile's figure divided by Default's, the median over the rounds and its bootstrap 95 % interval, paired by round.
+Speed is better when it is larger, everything else when it is smaller. **met** or **not met** is the median's;
+Adaptive's promise to be no slower than Default is met if the interval reaches it. "–" stands where nothing is
+promised. The rows and what is asked for stand in bench/comparison/profiles.py."""
 
 TEXTS = {
     profiles.SPEED: ("Speed", """\
 Operations per second, and for a program the inverse of its time (for Redis the client's), against Default. The bursts
 are wider than the default ceiling of their bin, and timed after an untimed sweep, when learning has learned what there
 is to learn; huge pages are worth something on a heap larger than the TLB reaches, if the system grants them on request
-(`transparent_hugepage/enabled` is `{huge}`). There Adaptive has to be faster, and nothing is promised of the others."""),
+(`transparent_hugepage/enabled` is `{huge}`). In both Adaptive has to be faster, and nothing is promised of the
+others."""),
     profiles.MEMORY: ("Memory held beyond what is live", """\
 The mean of resident memory beyond what the program has asked for and not freed: over the whole timeline of rss_1g, over
 {idle} s of idling where threads have had a burst and block."""),
@@ -120,7 +121,8 @@ def plain_cell(values, name, figure):
         return "–"
     if figure == "live_mean_mib":
         return measured(value, "")
-    quotients = [number(value / values[other]) if values[other] else "–" for other in (profiles.SUBJECT, profiles.BESIDE)]
+    quotients = [number(value / values[other]) if values[other] else "–"
+                 for other in (profiles.SUBJECT, profiles.BESIDE)]
     return "%s (%s, %s)" % (measured(value, ""), *quotients)
 
 

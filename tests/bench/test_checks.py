@@ -13,10 +13,11 @@ import sys
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import suite  # noqa: E402
+from comparison import profiles, suite  # noqa: E402
 
 # Less memory than in a measurement, where filling it would take longer than all the rest.
 SMALLER = {"random_free": "--mib 8", "rss_1g": "--mib 16 --seconds 0.1", "large_loop": "--max-kib 1024",
+           "burst": "--sweep 10000",
            "realloc_growth": "--max-mib 4", "calloc_large": "--max-kib 512", "idle_burst": "--idle 0 --thread-kib 64",
            "session_days": "--seconds 0.1 --sessions 256 --requests 256", "map_lines": "--max-kib 16",
            "tiny_processes": "--processes 8 --idle 0"}
@@ -26,7 +27,9 @@ def commands():
     """(program, options, folders of its flavours)"""
     plain, both = ("bench",), ("bench", os.path.join("bench", "latency"))
     yield "control", ["--threads", "2"], plain
-    rows = [(row[1:4], both) for row in suite.TABLE] + [(row[1:4], plain) for row in suite.MEMORY_TABLE]
+    rows = [(row[1:4], both) for row in suite.TABLE]
+    rows += [(row[1:4], plain) for row in suite.MEMORY_TABLE + profiles.TABLE + profiles.MEMORY_TABLE
+             if row[1:3] not in [other[1:3] for other in suite.TABLE]]
     for (program, options, threads), folders in rows:
         for threads_here in sorted({threads, 4}):
             yield (program, options.split() + SMALLER.get(program, "").split() + ["--threads", str(threads_here)],

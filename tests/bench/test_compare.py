@@ -16,7 +16,7 @@ import xml.dom.minidom
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import charts, figures, libraries  # noqa: E402
+from comparison import charts, figures, libraries, profiles  # noqa: E402
 
 options = argparse.Namespace()
 
@@ -212,6 +212,41 @@ class Compare(unittest.TestCase):
         self.assertIn("| 64 threads, 4 MiB each: RSS after idling | glibc |", text)
         self.assertIn("| tight | best of all |", text)
 
+    def test_profiles(self):
+        document, text = self.run_json("--suite", "profiles", "--rounds", "2", "--seconds", "0.02", "--idle", "1",
+                                       "--work", "0.002", "--only", "^(random_mixed.*|burst of 600|"
+                                       "64 threads burst and block, small.*)$")
+        self.assertEqual([name for name, facts in document["libraries"].items() if facts["role"] == "subject"],
+                         ["default"])
+        self.assertEqual(document["libraries"]["tight"]["settings"], {"HAKMEM_PROFILE": "tight"})
+        section = document["suites"]["profiles"]
+        under = {row["name"]: set(row["runs"]) for row in section["rows"]}
+        self.assertEqual(under.pop("random_mixed"), set(profiles.PROFILES))
+        self.assertEqual(under.pop("burst of 600"), set(profiles.PROFILES))
+        self.assertEqual(under.pop("64 threads burst and block, small blocks: held beyond live"),
+                         set(profiles.PROFILES) | {"glibc"})
+        for name, twin in profiles.TWIN.items():
+            self.assertEqual(under.pop("random_mixed, %s: user time" % name), {name, twin})
+            if "random_mixed, %s: instructions" % name in under:  # valgrind is installed
+                self.assertEqual(under.pop("random_mixed, %s: instructions" % name), {name, twin})
+        self.assertEqual(under, {})
+        for row in section["rows"]:
+            for runs in row["runs"].values():
+                self.assertTrue(runs and all(figures.ok(run) for run in runs), row["name"])
+            for found in row["verdicts"].values():
+                self.assertTrue(found["met"] is None or found["ratio"] or row["asks"] == profiles.USER, row["name"])
+        self.assertIn("| random_mixed, M ops/s |", text)
+        self.assertIn("| random_mixed | ≥ 0.97, ≥ 1.00, ≥ 0.85 |", text)
+        self.assertIn("| burst of 600 | –, ≥ 1.10, – |", text)
+        again = compare("--read", self.path("out.json"))
+        self.assertEqual((again.returncode, again.stdout), (0, text))
+
+    def test_a_crash_under_a_profile_is_the_exit_status(self):
+        _, text = self.run_json("--suite", "profiles", "--lib", "hakmem=" + options.crashing, "--only",
+                                "^random_mixed$", "--rounds", "1", "--seconds", "0.02", status=1)
+        self.assertIn("FAILED 1 of 1 **not met**", text)
+        self.assertIn("- random_mixed under tight: ended by SIGSEGV (1 of 1 runs)", text)
+
     def test_charts(self):
         if not charts.available():
             self.assertNotEqual(os.environ.get("HAKMEM_REQUIRE_ALL"), "1", "gnuplot is not installed")
@@ -223,7 +258,9 @@ class Compare(unittest.TestCase):
 
     def test_wrong_arguments(self):
         for arguments in (["--lib", "x=/does/not/exist"], ["--lib", "x"], ["--env", "nobody:A=B"], ["--rounds", "0"],
-                          ["--subject", "nobody"], ["ls"], ["--suite", "quick", "--", "ls"], ["--idle", "-1"]):
+                          ["--subject", "nobody"], ["ls"], ["--suite", "quick", "--", "ls"], ["--idle", "-1"],
+                          ["--suite", "profiles", "--suite", "quick"], ["--suite", "profiles", "--lib", "x="],
+                          ["--suite", "profiles", "--env", "tight:A=B"], ["--work", "0"]):
             self.assertEqual(compare(*arguments).returncode, 2, arguments)
 
     def test_peers_are_found(self):

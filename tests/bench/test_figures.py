@@ -10,7 +10,7 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import figures, libraries, markdown, running, suite  # noqa: E402
+from comparison import figures, libraries, markdown, profiles, profiles_page, running, suite  # noqa: E402
 
 
 def runs(*times, **more):
@@ -200,6 +200,79 @@ class Memory(unittest.TestCase):
         self.assertEqual(found[figures.IDLE]["best"], "y")
         self.assertIsNone(found["growth_mib"]["to_best"]["ours"])
         self.assertEqual(found["growth_mib"]["values"], {"ours": -2.0, "y": 1.0})
+
+
+class Profiles(unittest.TestCase):
+    """What the suite profiles makes of runs whose result is known."""
+
+    def judged(self, asks=profiles.SPEED, kind=profiles.PAGE, **by_library):
+        names = {name + "_alone": twin for name, twin in profiles.TWIN.items()}
+        one = row("a", **{names.get(name, name): some for name, some in by_library.items()})
+        one.update(asks=asks, kind=kind, bench="")
+        profiles.summarise({"rows": [one]})
+        return one
+
+    def verdicts(self, **more):
+        return {name: found["met"] for name, found in self.judged(**more)["verdicts"].items()}
+
+    def test_speed_is_the_inverse_of_time(self):
+        one = self.judged(default=runs(1.0, 1.0), balanced=runs(2.0, 2.0))
+        self.assertEqual(one["verdicts"]["balanced"]["ratio"]["median"], 0.5)
+
+    def test_the_bounds_of_the_promises(self):
+        default, slower = runs(*[0.96] * 9), runs(*[1.0] * 9)
+        self.assertEqual(self.verdicts(default=default, balanced=slower, adaptive=slower, tight=slower),
+                         {"balanced": False, "adaptive": False, "tight": True})
+        self.assertEqual(self.verdicts(default=default, balanced=runs(*[0.98] * 9), tight=runs(*[1.2] * 9)),
+                         {"balanced": True, "tight": False})
+
+    def test_adaptive_need_only_reach_default_with_its_interval(self):
+        scattered = runs(0.9, 1.1, 1.02, 1.1, 0.95)
+        default = runs(*[1.0] * 5)
+        self.assertEqual(self.verdicts(default=default, adaptive=scattered), {"adaptive": True})
+        self.assertEqual(self.verdicts(default=default, adaptive=scattered, kind=profiles.WIDE), {"adaptive": False})
+
+    def test_where_learning_has_something_to_learn_only_adaptive_promises(self):
+        default = runs(1.1, 1.12)
+        self.assertEqual(self.verdicts(default=default, balanced=runs(1.0, 1.0), adaptive=runs(1.0, 1.0),
+                                       kind=profiles.WIDE), {"balanced": None, "adaptive": True})
+
+    def held(self, *mib):
+        return [dict(runs(1.0)[0], figures={"excess_mean_mib": one}) for one in mib]
+
+    def test_memory_is_what_is_held_beyond_live(self):
+        self.assertEqual(self.verdicts(asks=profiles.MEMORY, default=self.held(10.0, 20.0),
+                                       balanced=self.held(8.0, 16.0), adaptive=self.held(8.0, 16.0),
+                                       tight=self.held(5.0, 9.0)),
+                         {"balanced": True, "adaptive": False, "tight": True})
+
+    def test_overhead_is_against_the_twin_that_does_not_learn(self):
+        one = self.judged(asks=profiles.USER, kind="", balanced=runs(1.02, 1.02), balanced_alone=runs(1.0, 1.0))
+        self.assertEqual(one["verdicts"]["balanced"]["met"], False)
+        one = self.judged(asks=profiles.USER, kind="", adaptive=runs(1.02, 1.02), adaptive_alone=runs(1.0, 1.0))
+        self.assertEqual(one["verdicts"]["adaptive"]["met"], True)
+
+    def test_a_promise_is_not_met_by_failing(self):
+        self.assertEqual(self.verdicts(default=runs(1.0, 1.0), balanced=runs(0.5) + [failed()], tight=[failed()]),
+                         {"balanced": False, "tight": False})
+        self.assertEqual(self.verdicts(default=[failed()], balanced=runs(1.0)), {"balanced": False})
+
+    def test_every_profile_is_asked_every_question_in_rows_of_its_own_name(self):
+        rows = profiles.rows("build", 0.3, 1)
+        self.assertEqual(len({one.name for one in rows}), len(rows))
+        for asks in (profiles.SPEED, profiles.MEMORY, profiles.USER, profiles.INSTRUCTIONS):
+            for profile in profiles.LEARNING:
+                self.assertTrue(any(one.asks == asks and profile in one.under for one in rows), (asks, profile))
+        known = {library.name for library in profiles.libraries_of("libhakmem.so")}
+        self.assertEqual({name for one in rows for name in one.under}, known)
+
+    def test_overheads_of_one_work_share_a_line(self):
+        rows = []
+        for name in profiles.LEARNING:
+            one = self.judged(asks=profiles.USER, kind="", **{name: runs(1.25), name + "_alone": runs(1.0)})
+            rows.append(dict(one, name="work, %s: %s" % (name, profiles.USER)))
+        self.assertEqual(profiles_page.joined(rows), [["work", "≤ 1.01, ≤ 1.03, ≤ 1.03"] +
+                                                      ["+25.00 % (+25.00 to +25.00) **not met**"] * 3])
 
 
 class SideBySide(unittest.TestCase):
