@@ -1,6 +1,6 @@
-"""docs/profiles.md: the tables of the suite profiles."""
+"""docs/profiles.md: the tables of the suites profiles and exports."""
 
-from comparison import profiles
+from comparison import exports, profiles
 from comparison.markdown import environment_parts, failed, failures, measured, number, ratio, table
 
 HOW_TO_READ = """\
@@ -150,10 +150,41 @@ def parts(section):
     return found
 
 
+EXPORTS = """\
+Each program ran once under Adaptive and exported what was learned (`HAKMEM_LEARN_EXPORT`). "Exported" is that profile
+alone, as a fleet would run it; "learned" is the same with the learners still at work. Refills and flushes of the thread
+caches are counted by the statistics at exit. The ratios are the exported run's figure to that of the learned run, and
+behind it to that of a run under Adaptive, which learns from the start. Asked for, against both, are at most
+{moves} × the refills and flushes, {memory} × the peak RSS, and a time whose interval reaches 1."""
+
+
+def exported_cell(row, figure):
+    learned, learning = (row["to"][name][figure] for name in (exports.LEARNED, exports.LEARNING))
+    return "%s; %s **%s**" % (ratio(learned, interval=True), ratio(learning, interval=True),
+                              "met" if row["met"][figure] else "not met")
+
+
+def exported(section):
+    if not section["rows"]:
+        return ["## Exported profiles", "Nothing was measured."]
+    counts = [[row["name"]] + ["%d" % row["moves"][name] if name in row["moves"] else "–"
+                               for name in (exports.LEARNING, exports.LEARNED, exports.EXPORTED)] +
+              [exported_cell(row, figure) for figure in ("moves", "time", "rss_kb")] for row in section["rows"]]
+    header = ["", "refills and flushes: Adaptive", "learned", "exported", "their ratio", "time", "peak RSS"]
+    overrides = [[row["name"], "`%s`" % row["exported"].get(exports.OVERRIDE, "") or "–"] for row in section["rows"]]
+    alike = ("The exports of %s are the same: **not met**." % ", ".join(section["alike"]) if section["alike"] else
+             "No two of the exports are the same.")
+    return ["## Exported profiles", EXPORTS.format(moves=number(exports.ALLOWED["moves"]),
+                                                    memory=number(exports.ALLOWED["rss_kb"])),
+            "%d interleaved rounds. Load of the machine before and after: %s and %s." % (
+                section["rounds"], number(section["load"][0]), number(section["load"][1])),
+            table(header, counts), alike, table(["", exports.OVERRIDE], overrides, left=2)]
+
+
 def report(documents):
     """The whole text."""
     found = ["# The four profiles, measured"] + environment_parts(documents)
     for document in documents:
-        for section in document["suites"].values():
-            found += parts(section) + failures(section)
+        for name, section in document["suites"].items():
+            found += (exported if name == "exports" else parts)(section) + failures(section)
     return "\n\n".join(found) + "\n"

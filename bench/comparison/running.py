@@ -5,6 +5,7 @@
      "suites": {SUITE: {"rounds", "seconds", "threads", "load": [before, after],
                         "not_run": [{"name", "reason"}], "rows": [
         {"name", "bench", "command", "threads", "group", "unit",
+         "asks", "kind": of the suite profiles; "exported": of the suite exports,
          "runs": {NAME: [one per round:
             {"time", "user", "rss_kb", "wall_s", "user_s", "system_s", "figures": {the benchmark's own JSON}}
             or {"failed": reason}]}}]}}}
@@ -101,7 +102,7 @@ class Run:
             time.sleep(0.01)
 
     def finish(self):
-        """{"failed": reason}, or {"wall_s", "user_s", "system_s", "rss_kb", "output"}."""
+        """{"failed": reason}, or {"wall_s", "user_s", "system_s", "rss_kb", "output", "errors"}."""
         try:
             self.process.wait(timeout=self.timeout)
         except subprocess.TimeoutExpired:
@@ -118,7 +119,7 @@ class Run:
         if reason:
             return {"failed": reason}
         return {"wall_s": cost["wall_s"], "user_s": cost["user_s"], "system_s": cost["system_s"],
-                "rss_kb": cost["rss_peak_kb"], "output": output}
+                "rss_kb": cost["rss_peak_kb"], "output": output, "errors": errors}
 
     def texts(self):
         result = []
@@ -167,6 +168,7 @@ def run_row(row, library, launcher, turns=None):
         result = launcher.run(row.command, library)
     if "failed" in result:
         return result
+    result.pop("errors", None)
     figures = json_line(result.pop("output", ""))
     if row.bench and figures is None:
         return {"failed": "no JSON line with ops_per_s"}

@@ -16,7 +16,7 @@ import xml.dom.minidom
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import charts, figures, libraries, profiles  # noqa: E402
+from comparison import charts, exports, figures, libraries, profiles  # noqa: E402
 
 options = argparse.Namespace()
 
@@ -238,6 +238,18 @@ class Compare(unittest.TestCase):
         self.assertIn("| random_mixed, M ops/s |", text)
         self.assertIn("| random_mixed | ≥ 0.97, ≥ 1.00, ≥ 0.85 |", text)
         self.assertIn("| burst of 600 | –, ≥ 1.10, – |", text)
+        again = compare("--read", self.path("out.json"))
+        self.assertEqual((again.returncode, again.stdout), (0, text))
+
+    def test_exports(self):
+        document, text = self.run_json("--suite", "exports", "--rounds", "1", "--only", "^python3$")
+        row = document["suites"]["exports"]["rows"][0]
+        self.assertEqual(row["exported"]["HAKMEM_ALLOC_LEARN"], "0")
+        self.assertIn(exports.OVERRIDE, row["exported"])
+        self.assertEqual(set(row["runs"]), {exports.LEARNING, exports.LEARNED, exports.EXPORTED})
+        for runs in row["runs"].values():
+            self.assertGreater(runs[0]["figures"]["moves"], 1000)
+        self.assertIn("| python3 | `%s` |" % row["exported"][exports.OVERRIDE], text)
         again = compare("--read", self.path("out.json"))
         self.assertEqual((again.returncode, again.stdout), (0, text))
 

@@ -10,7 +10,8 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import figures, libraries, markdown, profiles, profiles_page, running, suite  # noqa: E402
+from comparison import (exports, figures, libraries, markdown, profiles, profiles_page, running,  # noqa: E402
+                        suite)
 
 
 def runs(*times, **more):
@@ -273,6 +274,46 @@ class Profiles(unittest.TestCase):
             rows.append(dict(one, name="work, %s: %s" % (name, profiles.USER)))
         self.assertEqual(profiles_page.joined(rows), [["work", "≤ 1.01, ≤ 1.03, ≤ 1.03"] +
                                                       ["+25.00 % (+25.00 to +25.00) **not met**"] * 3])
+
+
+class Exports(unittest.TestCase):
+    def runs_of(self, *moves, time=1.0, rss_kb=1000):
+        return [{"time": time, "user": time, "rss_kb": rss_kb, "figures": {"moves": one}} for one in moves]
+
+    def judged(self, **by_library):
+        one = dict(row("a", **by_library), exported={})
+        exports.judge(one)
+        return one["met"]
+
+    def test_held_against_both_learned_runs(self):
+        alike = self.runs_of(100, 100)
+        good = {"moves": True, "time": True, "rss_kb": True}
+        self.assertEqual(self.judged(exported=self.runs_of(109, 109), learned=alike, adaptive=alike), good)
+        self.assertEqual(self.judged(exported=self.runs_of(50, 50), learned=alike, adaptive=alike), good)
+        for other in ("learned", "adaptive"):
+            others = {"learned": alike, "adaptive": alike}
+            others[other] = self.runs_of(90, 90, time=0.9, rss_kb=940)
+            self.assertEqual(self.judged(exported=alike, **others), {"moves": False, "time": False, "rss_kb": False})
+
+    def test_nothing_is_met_by_failing(self):
+        met = self.judged(exported=[failed()], learned=self.runs_of(1), adaptive=self.runs_of(1))
+        self.assertEqual(set(met.values()), {False})
+
+    def test_the_last_statistics_count(self):
+        line = "hakmem:   %12d %11d %11d %11d %11d %11d %11d %11d %11d\n"
+        report = ("hakmem: statistics of x (pid 1)\n" + line % (64, 1, 1, 1, 1000, 1, 1, 1, 1) +
+                  "hakmem: statistics of x (pid 1) at exit\nhakmem:   heaps   2  heaps made so far\n" +
+                  line % (64, 0, 0, 0, 312, 32728, 240, 30720, 0) + line % (80, 0, 0, 0, 3, 9, 5, 9, 0))
+        self.assertEqual(exports.moves(report), 560)
+        self.assertIsNone(exports.moves("nothing of the kind"))
+
+    def test_the_same_export_twice_is_told(self):
+        some = {name: self.runs_of(1) for name in (exports.EXPORTED, exports.LEARNED, exports.LEARNING)}
+        rows = [dict(row(name, **some), exported={exports.OVERRIDE: override})
+                for name, override in (("a", "C1:9"), ("b", "C1:8"), ("c", "C1:9"))]
+        section = {"rows": rows}
+        exports.summarise(section)
+        self.assertEqual(section["alike"], ["a", "c"])
 
 
 class SideBySide(unittest.TestCase):
