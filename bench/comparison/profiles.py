@@ -28,6 +28,7 @@ PROMISED = {
     "adaptive": {SPEED: 1.00, MEMORY: 0.70, USER: 1.03, INSTRUCTIONS: 1.03},
     "tight": {SPEED: 0.85, MEMORY: 0.50, USER: 1.03, INSTRUCTIONS: 1.03},
 }
+LIVE_TOLERANCE = 0.10  # of the mean of what is live, between two runs of a timeline
 INTERVAL_SUFFICES = {("adaptive", SPEED)}
 # Where learning has something to learn, Adaptive has to be faster; nothing is promised of the others there.
 WIDE_PROMISED = {"adaptive": 1.10}
@@ -191,8 +192,17 @@ def figure_of(run, asks):
     return run["figures"].get("excess_mean_mib" if asks == MEMORY else "instructions")
 
 
+def lived_alike(a, b):
+    """A run too slow for its timeline holds much for longer: means over different lives cannot be compared."""
+    if not figures.ok(a) or not figures.ok(b):
+        return False
+    live = [run["figures"].get("live_mean_mib", 0) for run in (a, b)]
+    return max(live) - min(live) <= LIVE_TOLERANCE * max(live)
+
+
 def ratios(ours, theirs, asks):
-    values = [(figure_of(a, asks), figure_of(b, asks)) for a, b in zip(ours, theirs)]
+    values = [(figure_of(a, asks), figure_of(b, asks)) for a, b in zip(ours, theirs)
+              if asks != MEMORY or lived_alike(a, b)]
     return [a / b for a, b in values if a is not None and b is not None and a > 0 and b > 0]
 
 

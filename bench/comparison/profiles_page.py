@@ -19,7 +19,8 @@ is to learn; huge pages are worth something on a heap larger than the TLB reache
 others."""),
     profiles.MEMORY: ("Memory held beyond what is live", """\
 The mean of resident memory beyond what the program has asked for and not freed: over the whole timeline of rss_1g, over
-{idle} s of idling where threads have had a burst and block."""),
+{idle} s of idling where threads have had a burst and block. Rounds in which the timeline of one ran late, so that more
+was live for longer, are left out."""),
     profiles.USER: ("What learning costs: user time", """\
 User time for fixed work, against the same profile that does not learn (`HAKMEM_ALLOC_LEARN=0 HAKMEM_MEM_LEARN=0`), in
 ABBA pairs. What learning saves is part of it."""),

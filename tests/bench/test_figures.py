@@ -247,6 +247,14 @@ class Profiles(unittest.TestCase):
                                        tight=self.held(5.0, 9.0)),
                          {"balanced": True, "adaptive": False, "tight": True})
 
+    def test_a_timeline_that_ran_late_does_not_compare(self):
+        def lived(live, held):
+            return dict(runs(1.0)[0], figures={"excess_mean_mib": held, "live_mean_mib": live})
+        one = self.judged(asks=profiles.MEMORY, kind="", default=[lived(300, 100), lived(300, 100)],
+                          balanced=[lived(450, 20), lived(310, 90)], tight=[lived(450, 20)] * 2)
+        self.assertEqual(one["verdicts"]["balanced"]["ratio"]["median"], 0.9)
+        self.assertEqual(one["verdicts"]["tight"], {"ratio": None, "asked": 0.5, "met": False})
+
     def test_overhead_is_against_the_twin_that_does_not_learn(self):
         one = self.judged(asks=profiles.USER, kind="", balanced=runs(1.02, 1.02), balanced_alone=runs(1.0, 1.0))
         self.assertEqual(one["verdicts"]["balanced"]["met"], False)
