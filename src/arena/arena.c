@@ -406,9 +406,6 @@ void arena_free(uint32_t slab, uint32_t slabs)
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)
 {
-    if (os_map_at((uintptr_t)window_slab_address(slab), slabs * SLAB_BYTES) != OS_MAP_OK)
-        return;
-    hugepage_remapped(slab, slabs);
     for (uint32_t at = slab, end = slab + slabs; at < end; at++)
         fetch_and_relaxed(&superslab_of_slab(at)->dirty_mask, ~((uint32_t)1 << at % SUPERSLAB_SLABS));
     release_run(slab, slabs);

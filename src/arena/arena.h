@@ -15,8 +15,8 @@
 uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed);
 /* The run's map words are zero already. Its pages stay until they decay. */
 void arena_free(uint32_t slab, uint32_t slabs);
-/* The same for a run whose pages were moved away, which left a hole: it is mapped anew. Where that fails the run's addresses
- * are lost, which costs no memory. What usage_take has granted for the pages goes with them. */
+/* The same for a run whose pages were moved away: it is mapped and reads as zero. What usage_take has granted for the
+ * pages goes with them. */
 void arena_free_moved(uint32_t slab, uint32_t slabs);
 /* Claims the slabs [slab + have, slab + want) as well. All or nothing. */
 bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed);

@@ -71,16 +71,13 @@ static bool is_few(uint32_t edges)
     return edges <= HUGEPAGE_EDGES_MAX || edges <= arena.advice_edges;
 }
 
-static bool advise_range(void *address, size_t bytes, enum advice advice)
+static bool advise(uint32_t from, uint32_t to, enum advice advice)
 {
     if (advice == ADVICE_NONE)
         return true;
+    char *address = window_slab_address(from * SUPERSLAB_SLABS);
+    size_t bytes = (size_t)(to - from) << SUPERSLAB_SHIFT;
     return advice == ADVICE_HUGE ? os_advise_huge(address, bytes) : os_no_huge_pages(address, bytes);
-}
-
-static bool advise(uint32_t from, uint32_t to, enum advice advice)
-{
-    return advise_range(window_slab_address(from * SUPERSLAB_SLABS), (size_t)(to - from) << SUPERSLAB_SHIFT, advice);
 }
 
 /* ---- birth and death ---- */
@@ -307,21 +304,6 @@ uint32_t hugepage_to_purge(uint32_t superslab, uint32_t claimed, bool all)
     /* These come again at every pass, so they do not add up: only what slabs in use have asked for does. */
     size_t idle_bytes = count_bits(claimed) * SLAB_BYTES + idle_kib(s, period_now()) * (size_t)1024;
     return (all || idle_bytes >= HUGEPAGE_IDLE_BYTES) && arena_superslab_break(superslab) ? claimed : 0;
-}
-
-void hugepage_remapped(uint32_t slab, uint32_t slabs)
-{
-    /* The slabs are the caller's, so their SuperSlabs stay mapped. A change at the same time may be lost for these pages,
-     * until the SuperSlab's advice changes again. */
-    for (uint32_t end = slab + slabs, stop; slab < end; slab = stop) {
-        enum advice advice = advice_of(load_relaxed(&superslab_of_slab(slab)->pages));
-        stop = slab - slab % SUPERSLAB_SLABS + SUPERSLAB_SLABS;
-        while (stop < end && advice_of(load_relaxed(&superslab_of_slab(stop)->pages)) == advice)
-            stop += SUPERSLAB_SLABS;
-        if (stop > end)
-            stop = end;
-        advise_range(window_slab_address(slab), (stop - slab) * SLAB_BYTES, advice);
-    }
 }
 
 /* ---- what is there ---- */

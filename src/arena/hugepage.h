@@ -60,8 +60,6 @@ bool arena_may_purge(uint32_t superslab, size_t bytes, bool all);
  * SuperSlab if it is claimed as a whole, of another none or, once enough is idle or `all` is to go, all, and then it is
  * broken. */
 uint32_t hugepage_to_purge(uint32_t superslab, uint32_t claimed, bool all);
-/* Pages of these slabs have been unmapped and mapped anew: the kernel has forgotten what it was told. */
-void hugepage_remapped(uint32_t slab, uint32_t slabs);
 
 /* ---- for arena.c and purge.c, under LOCK_ARENA ---- */
 

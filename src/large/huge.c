@@ -221,8 +221,24 @@ bool huge_reserve(void)
     return ok;
 }
 
+/* What the window was told about huge pages came along with the pages, and the kernel cannot be told nothing any more:
+ * so it is told what it does on its own. */
+static void advise_moved(void *block, size_t bytes)
+{
+    if (load_relaxed(&policy_live.thp) != THP_DEFAULT) {
+        advise_block(block, bytes);
+        return;
+    }
+    enum os_huge_page_mode mode = os_huge_page_mode();
+    if (mode == OS_HUGE_ALWAYS)
+        os_advise_huge(block, bytes);
+    else if (mode != OS_HUGE_UNKNOWN)
+        os_no_huge_pages(block, bytes);
+}
+
 void huge_enter(void *block, size_t bytes)
 {
+    advise_moved(block, bytes);
     lock_acquire(&table.lock);
     table.moving--;
     insert((struct huge){ (uintptr_t)block, bytes });

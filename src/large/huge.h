@@ -10,7 +10,7 @@ bool huge_free(void *block);
 size_t huge_bytes(const void *block); /* 0: no such block */
 void *huge_resize(void *block, size_t bytes);
 /* A mapping that was made elsewhere becomes a huge block: room for it first (false: memory is out), so that entering it,
- * when it stands, cannot fail; or the room is given up. */
+ * when it stands, cannot fail; or the room is given up. Its pages may come from the window. */
 bool huge_reserve(void);
 void huge_enter(void *block, size_t bytes);
 void huge_unreserve(void);

@@ -1,5 +1,7 @@
 #include "large/large.h"
 
+#include <string.h>
+
 #include "arena/usage.h"
 #include "base/check.h"
 #include "large/huge.h"
@@ -120,18 +122,32 @@ size_t large_usable_bytes(const void *block)
     return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
 }
 
-/* Left to choose, the kernel lets a run at the heap's end grow where it stands, into slots that nothing is mapped in yet.
- * Those are the arena's: then it is moved on. */
+/* By copying, as the run is still mapped: remapping it a second time could fail half-way. So this cannot, and a slab's
+ * pages are all that is there twice. */
+static void bring_back(char *run, char *moved, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += SLAB_BYTES) {
+        memcpy(run + at, moved + at, SLAB_BYTES);
+        os_purge(moved + at, SLAB_BYTES);
+    }
+    os_unmap(moved, bytes);
+}
+
+/* The mapping that the run's pages are in now, which has new_bytes; the run is still mapped and reads as zero. NULL: the
+ * run is as it was. Mapping that much first finds out, before anything moves, whether there is room, and where the
+ * kernel will most likely let the pages grow without moving them once more. */
 static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
 {
-    char *moved = os_remap(run, bytes, new_bytes);
-    if (moved != run)
-        return moved;
-    void *to = os_map(new_bytes, os_page_bytes());
-    if (to != NULL && os_remap_to(run, new_bytes, to, new_bytes))
-        return to;
-    os_unmap(run + bytes, new_bytes - bytes); /* what is at `to` may be another thread's by now */
-    return NULL;
+    void *room = os_map(new_bytes, os_page_bytes());
+    if (room == NULL || !os_unmap(room, new_bytes))
+        return NULL;
+    char *moved = os_remap_pages(run, bytes, room);
+    if (moved == NULL)
+        return NULL;
+    void *grown = os_remap(moved, bytes, new_bytes);
+    if (UNLIKELY(grown == NULL))
+        bring_back(run, moved, bytes);
+    return grown;
 }
 
 /* The run's pages go to a mapping outside the window, which grows by mremap from then on: programs that grow one array

@@ -16,6 +16,12 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -33,6 +39,10 @@ extern void *__libc_stack_end __attribute__((weak));
 /* Written once by os_start before a second thread exists. */
 static size_t page_bytes = 4096;
 static unsigned address_bits = 47;
+
+/* Whether the kernel can move pages and leave the mapping. Atomic relaxed; threads that try it at once store the same. */
+enum remaps_pages { REMAPS_UNTRIED, REMAPS_NOT, REMAPS };
+static uint32_t remaps_pages;
 
 static void *map_raw(void *want, size_t bytes, int flags)
 {
@@ -112,20 +122,12 @@ bool os_unmap(void *address, size_t bytes)
     return ok;
 }
 
-void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
+OS_REPLACEABLE void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
 {
     int saved = errno;
     long moved = syscall(SYS_mremap, address, old_bytes, new_bytes, MREMAP_MAYMOVE);
     errno = saved;
     return moved == -1 ? NULL : (void *)moved;
-}
-
-bool os_remap_to(void *address, size_t old_bytes, void *to, size_t new_bytes)
-{
-    int saved = errno;
-    bool ok = syscall(SYS_mremap, address, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == (long)to;
-    errno = saved;
-    return ok;
 }
 
 static bool advise(void *address, size_t bytes, int advice)
@@ -134,6 +136,44 @@ static bool advise(void *address, size_t bytes, int advice)
     bool ok = syscall(SYS_madvise, address, bytes, advice) == 0;
     errno = saved;
     return ok;
+}
+
+static void *remap_pages(void *address, size_t bytes, void *wish)
+{
+    int saved = errno;
+    long moved = syscall(SYS_mremap, address, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, wish);
+    errno = saved;
+    return moved == -1 ? NULL : (void *)moved;
+}
+
+/* qemu's user mode passes the flag on, but takes the old addresses for vacant: system calls refuse them from then on, and
+ * mappings get them. So it is tried out on a page of no worth. */
+static enum remaps_pages try_remap_pages(void)
+{
+    char *page = map_raw(NULL, page_bytes, 0);
+    if (page == NULL)
+        return REMAPS_UNTRIED;
+    char *moved = remap_pages(page, page_bytes, NULL);
+    enum os_map_result old = os_map_at((uintptr_t)page, page_bytes);
+    os_unmap(page, page_bytes);
+    if (moved == NULL)
+        return REMAPS_NOT;
+    os_unmap(moved, page_bytes);
+    return old == OS_MAP_OCCUPIED ? REMAPS : old == OS_MAP_OK ? REMAPS_NOT : REMAPS_UNTRIED;
+}
+
+OS_REPLACEABLE void *os_remap_pages(void *address, size_t bytes, void *wish)
+{
+    uint32_t known = load_relaxed(&remaps_pages);
+    if (known == REMAPS_UNTRIED) {
+        known = try_remap_pages();
+        store_relaxed(&remaps_pages, known);
+    }
+    /* Of all advice this is the one that harms nothing and is refused for locked pages. The last page is the one that is
+     * most likely not there. */
+    if (known != REMAPS || !advise((char *)address + bytes - page_bytes, page_bytes, MADV_COLD))
+        return NULL;
+    return remap_pages(address, bytes, wish);
 }
 
 bool os_purge(void *address, size_t bytes)

@@ -25,8 +25,10 @@ void *os_map(size_t bytes, size_t alignment);
 bool os_unmap(void *address, size_t bytes);
 /* Resizes a mapping of its own, moving it if it must; NULL leaves the old one as it was. */
 void *os_remap(void *address, size_t old_bytes, size_t new_bytes);
-/* Moves it onto a mapping of new_bytes, which it replaces. False: it is where it was; what was mapped at `to` may be gone. */
-bool os_remap_to(void *address, size_t old_bytes, void *to, size_t new_bytes);
+/* Moves the pages of a part of a mapping to a mapping of their own, at `wish` if nothing is there. The part stays mapped
+ * and reads as zero. NULL: all is as it was. There is no memory, the part lies in two mappings, its pages are locked (the
+ * kernel would unlock the mapping they come from), or the kernel (before 5.7) cannot. */
+void *os_remap_pages(void *address, size_t bytes, void *wish);
 /* Gives the pages back, keeps the addresses. True: they read as zero from now on; false (locked pages): they keep
  * their bytes. */
 bool os_purge(void *address, size_t bytes);

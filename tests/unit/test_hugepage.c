@@ -381,27 +381,6 @@ static void test_random_lives_keep_the_bound(void **state)
     }
 }
 
-/* Pages mapped anew are told again what their SuperSlab was told, neighbours in one call. */
-static void test_remapped_pages(void **state)
-{
-    (void)state;
-    const uint32_t first = map_superslabs(4);
-    assert_true(arena_superslab_make_huge(first + 1, NULL));
-    assert_true(arena_superslab_make_huge(first + 2, NULL));
-    const uint32_t slab = first * SUPERSLAB_SLABS;
-    const unsigned advices = advice_count;
-    hugepage_remapped(slab + 20, 3);
-    assert_int_equal(advice_count, advices + 1);
-    assert_int_equal(last.address, (uintptr_t)window_slab_address(slab + 20));
-    assert_int_equal(last.bytes, 3 * SLAB_BYTES);
-    assert_false(last.is_huge);
-    hugepage_remapped(slab + 30, 90); /* the last of these SuperSlabs was told nothing */
-    assert_int_equal(advice_count, advices + 3);
-    assert_int_equal(last.address, (uintptr_t)window_slab_address(slab + 32));
-    assert_int_equal(last.bytes, 64 * SLAB_BYTES);
-    assert_true(last.is_huge);
-}
-
 static void test_collapse_within_a_budget(void **state)
 {
     (void)state;
@@ -483,7 +462,6 @@ int main(void)
         cmocka_unit_test_setup(test_edges_are_bounded, fresh),
         cmocka_unit_test_setup(test_breaking_never_runs_out_of_edges, fresh),
         cmocka_unit_test_setup(test_random_lives_keep_the_bound, fresh),
-        cmocka_unit_test_setup(test_remapped_pages, fresh),
         cmocka_unit_test_setup(test_collapse_within_a_budget, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
     };

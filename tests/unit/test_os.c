@@ -206,23 +206,50 @@ static void test_read_text(void **state)
     assert_int_equal(errno, EDOM);
 }
 
-static void test_remap_to(void **state)
+static void test_remap_pages(void **state)
 {
     (void)state;
-    unsigned char *p = os_map(2 * page, page);
-    unsigned char *to = os_map(5 * page, page);
-    memset(p, 5, 2 * page);
-    memset(to, 6, 5 * page);
+    unsigned char *p = os_map(8 * page, page);
+    unsigned char *wish = os_map(5 * page, page);
+    memset(p, 5, 8 * page);
+    assert_true(os_unmap(wish, 5 * page));
     errno = EDOM;
-    assert_true(os_remap_to(p, 2 * page, to, 5 * page));
-    assert_true(all_bytes_are(to, 2 * page, 5));
-    assert_true(all_bytes_are(to + 2 * page, 3 * page, 0));
-    assert_int_equal(os_map_at((uintptr_t)p, 2 * page), OS_MAP_OK); /* the old addresses are vacant */
-    assert_false(os_remap_to(to, 5 * page, (void *)((uintptr_t)1 << 62), 5 * page));
-    assert_true(all_bytes_are(to, 2 * page, 5));
+    unsigned char *moved = os_remap_pages(p + 2 * page, 3 * page, wish);
+    if (moved == NULL)
+        skip(); /* a kernel before 5.7, or an emulator */
+    assert_ptr_equal(moved, wish);
+    assert_true(all_bytes_are(moved, 3 * page, 5));
+    assert_true(all_bytes_are(p, 2 * page, 5));
+    assert_true(all_bytes_are(p + 2 * page, 3 * page, 0));
+    assert_true(all_bytes_are(p + 5 * page, 3 * page, 5));
+    assert_int_equal(os_map_at((uintptr_t)p + 2 * page, 3 * page), OS_MAP_OCCUPIED);
+    memset(p, 6, 8 * page); /* two mappings share nothing */
+    assert_true(all_bytes_are(moved, 3 * page, 5));
+    assert_ptr_equal(os_remap(moved, 3 * page, 5 * page), moved); /* it grows where it is, as there was room at `wish` */
+    unsigned char *elsewhere = os_remap_pages(p, 8 * page, moved); /* what is there is left alone */
+    assert_non_null(elsewhere);
+    assert_ptr_not_equal(elsewhere, moved);
+    assert_true(all_bytes_are(moved, 3 * page, 5));
+    assert_true(all_bytes_are(elsewhere, 8 * page, 6));
+    assert_null(os_remap_pages(p, (size_t)1 << 62, NULL));
     assert_int_equal(errno, EDOM);
-    assert_true(os_unmap(p, 2 * page));
-    assert_true(os_unmap(to, 5 * page));
+    assert_true(os_unmap(p, 8 * page));
+    assert_true(os_unmap(moved, 5 * page));
+    assert_true(os_unmap(elsewhere, 8 * page));
+}
+
+/* The kernel would unlock the whole mapping that they come from. */
+static void test_locked_pages_stay(void **state)
+{
+    (void)state;
+    unsigned char *p = os_map(4 * page, page);
+    memset(p, 5, 4 * page);
+    if (mlock(p, 4 * page) != 0)
+        skip();
+    assert_null(os_remap_pages(p + page, 2 * page, NULL));
+    assert_true(all_bytes_are(p, 4 * page, 5));
+    assert_false(os_purge(p, 4 * page)); /* still locked */
+    assert_true(os_unmap(p, 4 * page));
 }
 
 static void test_populate(void **state)
@@ -293,7 +320,8 @@ int main(void)
         cmocka_unit_test(test_purge_reads_zero),
         cmocka_unit_test(test_remap),
         cmocka_unit_test(test_read_text),
-        cmocka_unit_test(test_remap_to),
+        cmocka_unit_test(test_remap_pages),
+        cmocka_unit_test(test_locked_pages_stay),
         cmocka_unit_test(test_populate),
         cmocka_unit_test(test_futex),
     };
