@@ -130,10 +130,26 @@ static void bring_back(char *run, char *moved, size_t bytes)
         memcpy(run + at, moved + at, SLAB_BYTES);
         os_purge(moved + at, SLAB_BYTES);
     }
-    os_unmap(moved, bytes);
 }
 
-/* The mapping that the run's pages are in now, which has new_bytes; the run is still mapped and reads as zero. NULL: the
+/* Where the pages cannot be moved they are copied, and given back slab by slab: never are all of them there twice. */
+static void *copy_out(char *run, size_t bytes, size_t new_bytes)
+{
+    char *to = os_map(new_bytes, os_page_bytes());
+    if (to == NULL)
+        return NULL;
+    for (size_t at = 0; at < bytes; at += SLAB_BYTES) {
+        memcpy(to + at, run + at, SLAB_BYTES);
+        if (!os_purge(run + at, SLAB_BYTES)) { /* locked */
+            bring_back(run, to, at);
+            os_unmap(to, new_bytes);
+            return NULL;
+        }
+    }
+    return to;
+}
+
+/* The mapping that the run's bytes are in now, which has new_bytes; the run is still mapped and reads as zero. NULL: the
  * run is as it was. Mapping that much first finds out, before anything moves, whether there is room, and where the
  * kernel will most likely let the pages grow without moving them once more. */
 static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
@@ -143,10 +159,12 @@ static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
         return NULL;
     char *moved = os_remap_pages(run, bytes, room);
     if (moved == NULL)
-        return NULL;
+        return copy_out(run, bytes, new_bytes);
     void *grown = os_remap(moved, bytes, new_bytes);
-    if (UNLIKELY(grown == NULL))
+    if (UNLIKELY(grown == NULL)) {
         bring_back(run, moved, bytes);
+        os_unmap(moved, bytes);
+    }
     return grown;
 }
 

@@ -25,18 +25,6 @@ static inline void fresh_arena(void)
     arena_start(0);
 }
 
-/* False on a kernel before 5.7 and in an emulator: runs are copied then. */
-static inline bool runs_can_move(void)
-{
-    size_t bytes = os_page_bytes();
-    void *page = os_map(bytes, bytes), *moved = os_remap_pages(page, bytes, NULL);
-    bool can = moved != NULL && os_map_at((uintptr_t)page, bytes) == OS_MAP_OCCUPIED;
-    if (moved != NULL)
-        os_unmap(moved, bytes);
-    os_unmap(page, bytes);
-    return can;
-}
-
 static inline uint32_t first_slab(void)
 {
     return window.first_superslab * SUPERSLAB_SLABS;

@@ -196,8 +196,6 @@ static void test_resize_huge(void **state)
 static void test_pages_move_where_there_is_no_room(void **state)
 {
     (void)state;
-    if (!runs_can_move())
-        skip();
     const uint64_t before = totals_now().run_bytes;
     unsigned char *block = alloc(1 * MIB);
     unsigned char *neighbour = alloc(64 * KIB);
@@ -238,8 +236,6 @@ static void test_pages_move_where_there_is_no_room(void **state)
 static void test_no_mapping_grows_into_the_window(void **state)
 {
     (void)state;
-    if (!runs_can_move())
-        skip();
     unsigned char *block = alloc(4 * MIB); /* the last thing in the window */
     memset(block, 5, 4 * MIB);
     unsigned char *grown = large_resize(block, 100 * MIB);
@@ -258,8 +254,6 @@ static void test_no_mapping_grows_into_the_window(void **state)
 static void test_small_runs_and_too_many_are_copied(void **state)
 {
     (void)state;
-    if (!runs_can_move())
-        skip();
     enum { PLENTY = 80 };
     unsigned char *blocks[PLENTY];
     unsigned moved = 0;

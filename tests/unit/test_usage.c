@@ -273,8 +273,6 @@ static void test_huge_mappings(void **state)
 static void test_runs_that_move_out(void **state)
 {
     (void)state;
-    if (!runs_can_move())
-        skip();
     bool zeroed;
     huge_free(huge_alloc(1, 1)); /* the table is there from now on */
     char *block = large_alloc(8 * MIB, 1, &zeroed), *behind = large_alloc(SLAB_BYTES, 1, &zeroed);
