@@ -13,6 +13,7 @@ _Static_assert(ALLOC_SLAB_BYTES == SLAB_BYTES, "the learner knows slabs by their
 enum {
     LARGEST_BATCH = 128,   /* blocks that a slow operation may move: refill.c's BATCH_MAX_BLOCKS */
     KEEP_BUDGET_SHARE = 4, /* empty slabs may hold this part of the thread's budget */
+    CAP_MEMORY_WINDOWS = 16, /* windows after which what a bin's ceiling was counts little */
 };
 
 /* A bin's counters when the window began. */
@@ -181,6 +182,19 @@ static void carry_out(struct tcache *t, const struct learn_decision *d)
         heap_set_spare_limit(&t->heap, value);
 }
 
+/* For exports: what a program lowers while it takes its data apart is not what it should start with. */
+static void note_caps(struct tcache *t, const struct alloc_snapshot *s)
+{
+    for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        struct tcache_bin *b = &t->bins[bin];
+        uint64_t misses = s->bins[bin].refill_count;
+        if (misses == 0)
+            continue;
+        store_relaxed(&b->cap_weight, b->cap_weight - b->cap_weight / CAP_MEMORY_WINDOWS + misses);
+        store_relaxed(&b->cap_sum, b->cap_sum - b->cap_sum / CAP_MEMORY_WINDOWS + misses * b->ceiling);
+    }
+}
+
 static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved, uint64_t cpu_ns)
 {
     struct alloc_params params;
@@ -188,6 +202,7 @@ static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved,
     struct learn_decision decisions[ALLOC_DECISIONS_MAX];
     alloc_params_from_config(&params, config_get());
     fill_snapshot(&snapshot, m, t, moved, cpu_ns);
+    note_caps(t, &snapshot);
     unsigned count = alloc_decide(&m->learner, &params, &snapshot, decisions);
     fetch_add_relaxed(&totals.windows, 1);
     for (unsigned i = 0; i < count; i++) {

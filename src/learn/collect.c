@@ -4,12 +4,16 @@
 #include "config/policy.h"
 #include "tcache/tcache.h"
 
-/* A learner's ceiling is what the bin will live under again. Without one, what the thread's traffic has earned: how
+/* The ceiling that a learner had set when the bin refilled most is what it will live under again. Without one, what the thread's traffic has earned: how
  * far the array had to grow. A magazine that gives entries up for a while, because its bin lies idle or another needs
  * the bytes, keeps it. The heap's lock is held, so it stays. */
 static uint32_t learned_cap(const struct tcache_bin *bin)
 {
-    return config_get()->alloc_learn ? load_relaxed(&bin->ceiling) : bin->room;
+    if (!config_get()->alloc_learn)
+        return bin->room;
+    uint64_t weight = load_relaxed(&bin->cap_weight);
+    /* Read apart from each other: the thread may be at it, and the mean a little off. */
+    return weight == 0 ? load_relaxed(&bin->ceiling) : (uint32_t)(load_relaxed(&bin->cap_sum) / weight);
 }
 
 /* The heap's lock is held. */
