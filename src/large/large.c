@@ -122,26 +122,33 @@ size_t large_usable_bytes(const void *block)
     return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
 }
 
-/* By copying, as the run is still mapped: remapping it a second time could fail half-way. So this cannot, and a slab's
- * pages are all that is there twice. */
-static void bring_back(char *run, char *moved, size_t bytes)
+/* Copies and gives back what was copied in turn. So much is there twice meanwhile: no more than what was taken for the
+ * pages that the block is to grow by, which nobody has touched yet. */
+static size_t copy_step(size_t more)
 {
-    for (size_t at = 0; at < bytes; at += SLAB_BYTES) {
-        memcpy(run + at, moved + at, SLAB_BYTES);
-        os_purge(moved + at, SLAB_BYTES);
+    return more < SLAB_BYTES ? os_page_bytes() : SLAB_BYTES;
+}
+
+/* By copying, as the run is still mapped: remapping it a second time could fail half-way. So this cannot. */
+static void bring_back(char *run, char *moved, size_t bytes, size_t step)
+{
+    for (size_t at = 0; at < bytes; at += step) {
+        memcpy(run + at, moved + at, step);
+        os_purge(moved + at, step);
     }
 }
 
-/* Where the pages cannot be moved they are copied, and given back slab by slab: never are all of them there twice. */
+/* Where the pages cannot be moved: never are all of them there twice. */
 static void *copy_out(char *run, size_t bytes, size_t new_bytes)
 {
+    const size_t step = copy_step(new_bytes - bytes);
     char *to = os_map(new_bytes, os_page_bytes());
     if (to == NULL)
         return NULL;
-    for (size_t at = 0; at < bytes; at += SLAB_BYTES) {
-        memcpy(to + at, run + at, SLAB_BYTES);
-        if (!os_purge(run + at, SLAB_BYTES)) { /* locked */
-            bring_back(run, to, at);
+    for (size_t at = 0; at < bytes; at += step) {
+        memcpy(to + at, run + at, step);
+        if (!os_purge(run + at, step)) { /* locked */
+            bring_back(run, to, at, step);
             os_unmap(to, new_bytes);
             return NULL;
         }
@@ -162,7 +169,7 @@ static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
         return copy_out(run, bytes, new_bytes);
     void *grown = os_remap(moved, bytes, new_bytes);
     if (UNLIKELY(grown == NULL)) {
-        bring_back(run, moved, bytes);
+        bring_back(run, moved, bytes, copy_step(new_bytes - bytes));
         os_unmap(moved, bytes);
     }
     return grown;

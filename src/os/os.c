@@ -146,20 +146,21 @@ static void *remap_pages(void *address, size_t bytes, void *wish)
     return moved == -1 ? NULL : (void *)moved;
 }
 
-/* qemu's user mode passes the flag on, but takes the old addresses for vacant: system calls refuse them from then on, and
- * mappings get them. So it is tried out on a page of no worth. */
+/* qemu's user mode passes the flag on, but takes the old addresses for vacant: system calls refuse them from then on. So
+ * it is tried out on a page of no worth. */
 static enum remaps_pages try_remap_pages(void)
 {
     char *page = map_raw(NULL, page_bytes, 0);
     if (page == NULL)
         return REMAPS_UNTRIED;
     char *moved = remap_pages(page, page_bytes, NULL);
-    enum os_map_result old = os_map_at((uintptr_t)page, page_bytes);
+    int saved = errno;
+    bool stays = moved != NULL && syscall(SYS_clock_gettime, CLOCK_MONOTONIC, page) == 0;
+    errno = saved;
     os_unmap(page, page_bytes);
-    if (moved == NULL)
-        return REMAPS_NOT;
-    os_unmap(moved, page_bytes);
-    return old == OS_MAP_OCCUPIED ? REMAPS : old == OS_MAP_OK ? REMAPS_NOT : REMAPS_UNTRIED;
+    if (moved != NULL)
+        os_unmap(moved, page_bytes);
+    return stays ? REMAPS : REMAPS_NOT;
 }
 
 OS_REPLACEABLE void *os_remap_pages(void *address, size_t bytes, void *wish)
