@@ -145,6 +145,7 @@ static void *copy_out(char *run, size_t bytes, size_t new_bytes)
     char *to = os_map(new_bytes, os_page_bytes());
     if (to == NULL)
         return NULL;
+    os_no_huge_pages(to, new_bytes); /* until huge_enter: one would bring pages that are still in the run */
     for (size_t at = 0; at < bytes; at += step) {
         memcpy(to + at, run + at, step);
         if (!os_purge(run + at, step)) { /* locked */

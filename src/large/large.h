@@ -16,8 +16,8 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed);
 void large_free(void *block);
 /* Bytes the program may use; 0 when the address is no live large or huge block. */
 size_t large_usable_bytes(const void *block);
-/* Resizes where it stands, or, for huge blocks, wherever the kernel moves the pages to. NULL: could not be done
- * without copying; the block is as it was. */
+/* Resizes where it stands, or, for huge blocks and runs that grow, wherever the pages are moved to. NULL: could not be
+ * done without a second block; the block is as it was. */
 void *large_resize(void *block, size_t bytes);
 
 /* Live blocks: bytes the program may use, and how many. */
