@@ -35,7 +35,7 @@ bool node_may_grow(void)
 
 void node_born(uint32_t from, uint32_t to)
 {
-    /* Only a process that has outgrown its first SuperSlab asks how many nodes there are: small ones do not pay. */
+    /* The constructor asks how many nodes there are; who outgrows the first SuperSlab before that asks here. */
     bool is_first = load_relaxed(&arena.mapped) == 0;
     bool is_known = load_relaxed(&os_nodes) != 0;
     if (!is_first && !is_known && os_node_count() > 1)

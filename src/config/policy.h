@@ -1,7 +1,7 @@
 /* The live policy: numbers that the layers obey at their next slow path and that learning may change while the process
  * runs. It starts out as the configuration says. A leaf: every layer above os may include it.
  *
- * Writers: policy_start before any other thread exists, then only the learners, and once budgets_tick, when it has asked
+ * Writers: policy_start before any other thread exists, then only the learners, and once budgets_start, when it has asked
  * what the system allows. Readers: slow paths of any thread.
  * Every word is touched by relaxed atomics (base/atomic.h) and stands for itself: a reader must not conclude from one
  * word what another holds, and a value that is one decision old does no harm. */

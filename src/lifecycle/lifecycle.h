@@ -23,7 +23,9 @@ void thread_park(struct heap *h);
 void thread_forget_parked(void);
 struct lock *parked_lock(void);
 
-/* A tick: asks for the limits when they begin to matter, and gives memory back near them. */
+/* Asks what the system allows. Once, before there is a second thread. */
+void budgets_start(void);
+/* A tick: gives memory back near the limit. */
 void budgets_tick(uint64_t now_ms);
 /* Sets what follows from them. */
 void budgets_apply(const struct os_limits *limits);

@@ -73,9 +73,18 @@ bool process_start(void)
     return true;
 }
 
+/* Whatever is learned from files: a program may forbid itself to open any before it needs its second SuperSlab. */
+static void ask_system(void)
+{
+    os_huge_page_mode();
+    os_node_count();
+    budgets_start();
+}
+
 __attribute__((constructor(101))) static void process_constructor(void)
 {
     process_start();
+    ask_system();
     fork_register_handlers();
     if (config_get()->stats_enable)
         stats_start();

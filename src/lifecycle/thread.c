@@ -125,7 +125,6 @@ static struct tcache *create(void)
 
 static struct tcache *adopt_or_create(void)
 {
-    os_node_count(); /* from the second thread on it matters; a process with one does not pay for asking */
     struct tcache *t = adopt(false);
     if (t == NULL)
         t = create();

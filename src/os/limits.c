@@ -1,7 +1,6 @@
 /* Where the numbers stand is told by proc(5), cgroups(7), and the kernel's Documentation/admin-guide/cgroup-v2.rst and
  * cgroup-v1/. /proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo where a hierarchy is
- * mounted and which of its groups is the mount's top: in a container the groups above are often out of sight. How long
- * tasks wait for memory is told by Documentation/accounting/psi.rst. */
+ * mounted and which of its groups is the mount's top: in a container the groups above are often out of sight. */
 #define _GNU_SOURCE
 #include "os/limits.h"
 
@@ -141,7 +140,6 @@ static void lower_to(uint64_t *least, uint64_t value)
 enum hierarchy { UNIFIED, V1_MEMORY, V1_CPU, HIERARCHY_COUNT };
 
 struct found {
-    char *pressure_file;
     uint64_t memory_bytes;
     uint64_t cpu_thousandths; /* of one CPU */
 };
@@ -170,34 +168,6 @@ static void read_cpu_max(const char *folder, uint64_t *thousandths)
         lower_to_quota(quota, period, thousandths);
 }
 
-bool os_memory_stall_us(const char *pressure_file, uint64_t *stall_us)
-{
-    static const char label[] = "total=";
-    char text[VALUE_BYTES];
-    const int saved = errno;
-    const bool readable = read_value(pressure_file, "", text);
-    errno = saved;
-    if (!readable || strncmp(text, "some ", strlen("some ")) != 0)
-        return false;
-    const char *line_end = strchr(text, '\n');
-    const char *at = strstr(text, label);
-    if (at == NULL || line_end == NULL || at > line_end)
-        return false;
-    at += strlen(label);
-    return take_number(&at, stall_us) && at == line_end;
-}
-
-/* The first one that says something: the innermost group's. */
-static void note_pressure(const char *folder, const char *name, char file[static OS_PATH_BYTES])
-{
-    uint64_t stall_us;
-    const size_t length = strlen(folder);
-    if (file[0] != '\0' || !path_add(file, folder, length))
-        return;
-    if (!path_add(file, name, strlen(name)) || !os_memory_stall_us(file, &stall_us))
-        file[0] = '\0';
-}
-
 static void read_group(const char *folder, enum hierarchy hierarchy, struct found *found)
 {
     uint64_t quota, period;
@@ -206,7 +176,6 @@ static void read_group(const char *folder, enum hierarchy hierarchy, struct foun
         lower_to_file(folder, "/memory.max", &found->memory_bytes);
         lower_to_file(folder, "/memory.high", &found->memory_bytes);
         read_cpu_max(folder, &found->cpu_thousandths);
-        note_pressure(folder, "/memory.pressure", found->pressure_file);
         return;
     case V1_MEMORY: {
         uint64_t bytes;
@@ -402,12 +371,8 @@ static uint32_t affinity_count(void)
 void os_limits_read(const char *root, struct os_limits *out)
 {
     const int saved = errno;
-    struct found found = {
-        .pressure_file = out->pressure_file, .memory_bytes = OS_NO_LIMIT, .cpu_thousandths = UINT64_MAX
-    };
-    out->pressure_file[0] = '\0';
+    struct found found = { .memory_bytes = OS_NO_LIMIT, .cpu_thousandths = UINT64_MAX };
     read_cgroups(root, &found);
-    note_pressure(root, "/proc/pressure/memory", out->pressure_file);
     out->cgroup_bytes = found.memory_bytes;
     out->rlimit_bytes = rlimit_bytes(RLIMIT_AS);
     lower_to(&out->rlimit_bytes, rlimit_bytes(RLIMIT_DATA));

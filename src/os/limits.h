@@ -1,7 +1,7 @@
 /* What the system lets this process have: memory and CPUs. Control groups of both versions are asked, resource limits,
  * and the machine itself. Nothing is allocated, errno is kept, and whatever cannot be read (no /proc, no /sys, a file
- * with something unexpected in it) is passed over in silence. Thread-safe. It takes some thirty system calls, so it is
- * nothing to do while a process starts. */
+ * with something unexpected in it) is passed over in silence. Thread-safe. It takes some thirty system calls and
+ * opens files, so it is asked once, while the process starts. */
 #ifndef HAKMEM_OS_LIMITS_H
 #define HAKMEM_OS_LIMITS_H
 
@@ -20,16 +20,9 @@ struct os_limits {
     /* CPUs that may be used at once: those of the affinity mask, and no more than the quotas of the control groups
      * (cpu.max, or cpu.cfs_quota_us) pay for, rounded up. 0: unknown. */
     uint32_t cpu_count;
-    /* Where the kernel says how much tasks wait for memory: in the own control group, or else on the whole machine. "":
-     * nowhere. */
-    char pressure_file[OS_PATH_BYTES];
 };
 
 /* `root` stands before every path: "" but in tests. */
 void os_limits_read(const char *root, struct os_limits *out);
-
-/* Microseconds in which at least one task waited for memory, since the group was made. Three system calls. False: the
- * file does not say. */
-bool os_memory_stall_us(const char *pressure_file, uint64_t *stall_us);
 
 #endif

@@ -54,7 +54,7 @@ enum os_huge_page_mode os_huge_page_mode_in(const char *path); /* reads that fil
 /* One more than the highest number of a node, read on the first call and kept; 1 where the kernel does not say. */
 uint32_t os_node_count(void);
 uint32_t os_node_count_in(const char *path); /* reads that file, keeps nothing */
-/* The node that the calling thread runs on at this moment. A system call. */
+/* The node that the calling thread runs on at this moment. A system call only where libc has no vDSO for it. */
 uint32_t os_current_node(void);
 /* What os_node_count has found, 0 before. Atomic relaxed; threads that find it at once store the same. */
 extern uint32_t os_nodes;

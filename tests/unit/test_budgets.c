@@ -1,9 +1,6 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "api/entry.h"
 #include "arena/usage.h"
 #include "config/policy.h"
@@ -26,26 +23,31 @@ static int reset(void **state)
     return 0;
 }
 
-/* A program that holds little never asks. */
-static void test_asked_when_it_matters(void **state)
+static void retain(uint64_t bytes)
+{
+    void *block = api_malloc(bytes);
+    memset(block, 1, bytes);
+    api_free(block);
+}
+
+/* What the constructor asked for; a tick opens no file any more. */
+static void test_asked_once_at_start(void **state)
 {
     (void)state;
-    api_free(api_malloc(100));
-    tcache_reclaim(0);
-    assert_true(usage_bytes() < 8 * MIB);
-    budgets_tick(now_ms++);
-    assert_int_equal(load_relaxed(&policy_live.usable_bytes), 0);
-    assert_int_equal(load_relaxed(&policy_live.cpu_count), 0);
-    void *block = api_malloc(8 * MIB);
     struct os_limits limits;
     os_limits_read("", &limits);
-    budgets_tick(now_ms++);
+    budgets_start();
     assert_int_equal(load_relaxed(&policy_live.usable_bytes), limits.memory_bytes);
     assert_int_equal(load_relaxed(&policy_live.cpu_count), limits.cpu_count);
     assert_int_equal(load_relaxed(&policy_live.retained_bytes), limits.memory_bytes / 8);
-    allow(1024 * MIB); /* it asks once only */
+    allow(1024 * MIB);
+    void *block = api_malloc(8 * MIB);
     budgets_tick(now_ms++);
     assert_int_equal(load_relaxed(&policy_live.usable_bytes), 1024 * MIB);
+    policy_start(config_get()); /* as before the constructor: no limit is known, so none is near */
+    retain(2 * MIB);
+    budgets_tick(now_ms += 1000);
+    assert_true(arena_free_resident_bytes() >= 2 * MIB);
     api_free(block);
 }
 
@@ -65,13 +67,6 @@ static void test_the_least_limit_counts(void **state)
     allow(OS_NO_LIMIT);
     assert_int_equal(load_relaxed(&policy_live.cache_bytes), NO_CACHE_BOUND);
     assert_int_equal(load_relaxed(&policy_live.retained_bytes), 0);
-}
-
-static void retain(uint64_t bytes)
-{
-    void *block = api_malloc(bytes);
-    memset(block, 1, bytes);
-    api_free(block);
 }
 
 /* All that is free goes back, but not so often that a program at its limit does nothing else. */
@@ -96,48 +91,6 @@ static void test_near_the_limit(void **state)
     api_free(live);
 }
 
-static void put_stall(const char *path, unsigned stall_us)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fprintf(file, "some avg10=0.00 avg60=0.00 avg300=0.00 total=%u\nfull avg10=0.00 total=0\n", stall_us);
-    fclose(file);
-}
-
-/* Ticks after so many ms of quiet; true: what was free went back. */
-static bool gives_back_after(uint64_t elapsed_ms)
-{
-    retain(2 * MIB);
-    assert_true(arena_free_resident_bytes() >= 2 * MIB);
-    budgets_tick(now_ms += elapsed_ms);
-    return arena_free_resident_bytes() < MIB;
-}
-
-/* Far from any limit of ours, but the system is short of memory. */
-static void test_pressure(void **state)
-{
-    (void)state;
-    struct os_limits limits = {.memory_bytes = 1024 * MIB, .pressure_file = "/tmp/hakmem_pressure_XXXXXX"};
-    close(mkstemp(limits.pressure_file));
-    void *live = api_malloc(20 * MIB);
-    put_stall(limits.pressure_file, 5000000); /* from before we looked: it says nothing about now */
-    budgets_apply(&limits);
-    assert_false(gives_back_after(2000));
-    assert_false(gives_back_after(2000));
-    put_stall(limits.pressure_file, 5009999);
-    assert_false(gives_back_after(2000));
-    put_stall(limits.pressure_file, 5020000);
-    assert_false(gives_back_after(999)); /* looked at once a second */
-    assert_true(gives_back_after(1));
-    assert_false(gives_back_after(2000));
-    put_stall(limits.pressure_file, 100); /* another group's: counted from there */
-    assert_false(gives_back_after(2000));
-    unlink(limits.pressure_file);
-    assert_false(gives_back_after(2000));
-    api_free(live);
-    allow(OS_NO_LIMIT);
-}
-
 static int start(void **state)
 {
     (void)state;
@@ -147,10 +100,9 @@ static int start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_asked_when_it_matters, reset), /* first */
+        cmocka_unit_test_setup(test_asked_once_at_start, reset),
         cmocka_unit_test_setup(test_the_least_limit_counts, reset),
         cmocka_unit_test_setup(test_near_the_limit, reset),
-        cmocka_unit_test_setup(test_pressure, reset),
     };
     return cmocka_run_group_tests_name("budgets", tests, start, NULL);
 }

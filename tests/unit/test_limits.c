@@ -300,59 +300,6 @@ static void test_long_group(void **state)
     assert_int_equal(cgroup_bytes(), MIB);
 }
 
-#define PRESSURE(total) \
-    "some avg10=0.12 avg60=3.00 avg300=100.00 total=" total "\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=77\n"
-
-static void assert_pressure_file(const char *path)
-{
-    char full[OS_PATH_BYTES];
-    const struct os_limits limits = look();
-    snprintf(full, sizeof full, "%s%s", path[0] == '\0' ? "" : root, path);
-    assert_string_equal(limits.pressure_file, full);
-}
-
-static void test_pressure_file(void **state)
-{
-    (void)state;
-    put("/proc/self/cgroup", "0::/a/b\n");
-    put("/proc/self/mountinfo", V2_MOUNT);
-    assert_pressure_file("");
-    put("/proc/pressure/memory", PRESSURE("5"));
-    assert_pressure_file("/proc/pressure/memory");
-    put("/sys/fs/cgroup/memory.pressure", PRESSURE("5"));
-    assert_pressure_file("/sys/fs/cgroup/memory.pressure");
-    put("/sys/fs/cgroup/a/b/memory.pressure", PRESSURE("5")); /* the innermost one */
-    assert_pressure_file("/sys/fs/cgroup/a/b/memory.pressure");
-    put("/sys/fs/cgroup/a/b/memory.pressure", ""); /* but not where it says nothing */
-    assert_pressure_file("/sys/fs/cgroup/memory.pressure");
-}
-
-static void test_memory_stall(void **state)
-{
-    (void)state;
-    char path[128];
-    uint64_t stall_us = 1;
-    snprintf(path, sizeof path, "%s/pressure", root);
-    errno = EDOM;
-    assert_false(os_memory_stall_us(path, &stall_us));
-    assert_false(os_memory_stall_us("", &stall_us));
-    assert_int_equal(errno, EDOM);
-    put("/pressure", PRESSURE("18446744073709551615"));
-    assert_true(os_memory_stall_us(path, &stall_us));
-    assert_true(stall_us == UINT64_MAX);
-    put("/pressure", PRESSURE("0"));
-    assert_true(os_memory_stall_us(path, &stall_us));
-    assert_int_equal(stall_us, 0);
-    static const char *const texts[] = {
-        "", "some", "some avg10=0.00 total=5", "full avg10=0.00 total=5\n", "some avg10=0.00\nfull total=5\n",
-        PRESSURE(""), PRESSURE("x"), PRESSURE("5 "), PRESSURE("18446744073709551616"),
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
-        put("/pressure", texts[i]);
-        assert_false(os_memory_stall_us(path, &stall_us));
-    }
-}
-
 /* Folders in place of files cannot be read, and do no harm. */
 static void test_folders_in_place_of_files(void **state)
 {
@@ -401,8 +348,6 @@ int main(void)
         TEST(test_malformed_numbers),
         TEST(test_malformed_lines),
         TEST(test_long_group),
-        TEST(test_pressure_file),
-        TEST(test_memory_stall),
         TEST(test_folders_in_place_of_files),
         TEST(test_this_machine),
     };
