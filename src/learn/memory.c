@@ -74,17 +74,6 @@ static struct mem_track *track_of(uint32_t superslab)
     return *chunk == NULL ? NULL : *chunk + superslab % CHUNK_TRACKS;
 }
 
-/* Pages that are there, which slabs in use need not have touched. */
-static uint32_t count_resident(uint32_t superslab)
-{
-    size_t step = OS_RESIDENT_MAX_PAGES * os_page_bytes();
-    size_t pages = 0;
-    char *at = window_slab_address(superslab * SUPERSLAB_SLABS);
-    for (size_t offset = 0; offset < SUPERSLAB_BYTES; offset += step)
-        pages += os_resident_pages(at + offset, step);
-    return (uint32_t)(pages * os_page_bytes());
-}
-
 static void look_at(struct mem_snapshot *s, uint32_t superslab)
 {
     struct superslab_usage usage;
@@ -101,10 +90,8 @@ static void look_at(struct mem_snapshot *s, uint32_t superslab)
     p->claimed_bytes = usage.slabs_in_use * (uint32_t)SLAB_BYTES;
     uint32_t used_bytes = occupancy_used_bytes(superslab);
     p->used_bytes = used_bytes < p->claimed_bytes ? used_bytes : p->claimed_bytes;
+    /* By what the arena knows; mincore would say it exactly, and get a sandboxed process killed. */
     p->resident_bytes = usage.slabs_resident * (uint32_t)SLAB_BYTES;
-    /* Asking the kernel is dear, so only where a huge page is about to be decided on. */
-    if (!p->is_huge && track->mood == MEM_DENSE)
-        p->resident_bytes = count_resident(superslab);
 }
 
 static void look_around(struct mem_snapshot *s)
