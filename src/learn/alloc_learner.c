@@ -279,7 +279,7 @@ unsigned alloc_decide(struct alloc_learner *learner, const struct alloc_params *
         .learner = learner,
         .params = params,
         .snapshot = snapshot,
-        .window = {.moved_blocks = snapshot->moved_blocks, .cpu_ns = snapshot->cpu_ns != 0 ? snapshot->cpu_ns : 1},
+        .window = {.moved_blocks = snapshot->moved_blocks, .passed_ns = snapshot->passed_ns != 0 ? snapshot->passed_ns : 1},
         .out = {.list = decisions},
         .left_bytes = snapshot->budget_left_bytes,
     };

@@ -44,7 +44,7 @@ struct alloc_snapshot {
     uint64_t window; /* counted from 1 */
     uint32_t heap;
     uint64_t moved_blocks;
-    uint64_t cpu_ns;
+    uint64_t passed_ns;
     uint64_t budget_left_bytes; /* what the magazines may gain: the thread's or the process's, whichever is less */
     uint64_t keep_budget_bytes; /* what empty slabs may hold */
     uint32_t slabs_attached, slabs_retired; /* in the window */

@@ -28,10 +28,10 @@ struct bin_base {
 struct alloc_memory {
     struct alloc_learner learner;
     struct bin_base bases[TINY_BIN_COUNT];
-    uint64_t moved_blocks, slabs_attached, slabs_retired, cpu_ns; /* when the window began */
+    uint64_t moved_blocks, slabs_attached, slabs_retired, began_ns; /* when the window began */
     uint64_t window_count;
     uint32_t slabs_low; /* fewest spare slabs seen in the window */
-    const void *thread; /* whose clock cpu_ns was: the address of a thread-local */
+    const void *thread; /* who was at it then: the address of a thread-local */
 };
 
 static struct alloc_learn_totals totals; /* atomic relaxed; added to by any thread */
@@ -84,7 +84,7 @@ static void note_low_water(struct alloc_memory *m, const struct tcache *t)
     }
 }
 
-static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t cpu_ns)
+static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t now_ns)
 {
     struct heap *h = &t->heap;
     lock_acquire(&h->lock); /* others may drain the heap, which collects blocks and retires slabs */
@@ -105,7 +105,7 @@ static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t cpu_
     m->slabs_low = h->spare_count;
     lock_release(&h->lock);
     m->moved_blocks = moved_blocks(h);
-    m->cpu_ns = cpu_ns;
+    m->began_ns = now_ns;
     m->thread = &hot_delta;
 }
 
@@ -136,7 +136,7 @@ static void fill_bin(struct alloc_bin *to, const struct bin_base *base, const st
 }
 
 static void fill_snapshot(struct alloc_snapshot *s, struct alloc_memory *m, struct tcache *t, uint64_t moved,
-                          uint64_t cpu_ns)
+                          uint64_t now_ns)
 {
     struct heap *h = &t->heap;
     uint64_t budget = load_relaxed(&policy_live.thread_cache_bytes);
@@ -146,7 +146,7 @@ static void fill_snapshot(struct alloc_snapshot *s, struct alloc_memory *m, stru
         .window = ++m->window_count,
         .heap = h->id,
         .moved_blocks = moved - m->moved_blocks,
-        .cpu_ns = cpu_ns - m->cpu_ns,
+        .passed_ns = now_ns - m->began_ns,
     };
     budget = budget < learned ? budget : learned;
     s->budget_left_bytes = budget > t->entitled_bytes ? budget - t->entitled_bytes : 0;
@@ -195,13 +195,13 @@ static void note_caps(struct tcache *t, const struct alloc_snapshot *s)
     }
 }
 
-static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved, uint64_t cpu_ns)
+static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved, uint64_t now_ns)
 {
     struct alloc_params params;
     struct alloc_snapshot snapshot;
     struct learn_decision decisions[ALLOC_DECISIONS_MAX];
     alloc_params_from_config(&params, config_get());
-    fill_snapshot(&snapshot, m, t, moved, cpu_ns);
+    fill_snapshot(&snapshot, m, t, moved, now_ns);
     note_caps(t, &snapshot);
     unsigned count = alloc_decide(&m->learner, &params, &snapshot, decisions);
     fetch_add_relaxed(&totals.windows, 1);
@@ -221,14 +221,14 @@ SLOW uint32_t upcall_alloc_learn(struct tcache *t)
         note_low_water(m, t);
     if (moved < full)
         return next_look(full - moved);
-    /* Time that passes stands for CPU time: asking for the latter enters the kernel, which a sandbox may forbid. */
-    uint64_t cpu_ns = os_clock_us() * 1000u;
+    /* Not CPU time, which enters the kernel: a sandbox may forbid that. */
+    uint64_t now_ns = os_clock_us() * 1000u;
     if (m == NULL)
         m = t->learning = meta_alloc(sizeof *m); /* the first blocks say how a thread starts, not how it goes on */
-    else if (m->thread == &hot_delta && cpu_ns >= m->cpu_ns)
-        end_window(m, t, total, cpu_ns);
-    /* else: another thread's cache, adopted with what it knows. This thread's clock began anew. */
+    else if (m->thread == &hot_delta && now_ns >= m->began_ns)
+        end_window(m, t, total, now_ns);
+    /* else: another thread's cache, adopted with what it knows; how long it lay parked is no part of a window. */
     if (m != NULL)
-        begin_window(m, t, cpu_ns);
+        begin_window(m, t, now_ns);
     return next_look(full);
 }

@@ -68,7 +68,7 @@ static void wake_if_changed(struct law_track *t, const struct law_window *w, con
 {
     if (!t->frozen && t->hold_growth == 0 && t->hold_shrinking == 0)
         return;
-    uint64_t least = per_second(law_cold_trips(p, w), w->cpu_ns);
+    uint64_t least = per_second(law_cold_trips(p, w), w->passed_ns);
     if (!has_changed(t->rest_rate, t->rate, least) && !has_changed(t->rest_excess, t->excess, 8) &&
         !has_changed(t->rest_idle, t->idle, x->value / 8 + 1))
         return;
@@ -90,14 +90,14 @@ static void follow_trial(struct law_track *t, const struct law_window *w, const 
     t->trial_turns += x->turns;
     t->since_moved += x->refilled + x->flushed;
     t->since_net += one > other ? one - other : other - one;
-    t->since_cpu_ns += w->cpu_ns;
+    t->since_passed_ns += w->passed_ns;
 }
 
 /* Round trips per second since the last step. */
 static uint64_t rate_since(const struct law_track *t)
 {
     uint64_t trips = t->since_moved > t->since_net ? (t->since_moved - t->since_net) / 2 : 0;
-    return per_second(trips, t->since_cpu_ns);
+    return per_second(trips, t->since_passed_ns);
 }
 
 void law_observe(struct law_track *t, const struct law_params *p, const struct law_window *w,
@@ -106,10 +106,10 @@ void law_observe(struct law_track *t, const struct law_params *p, const struct l
     bool first = !t->is_warm;
     average(&t->refilled_q8, x->refilled, first);
     average(&t->flushed_q8, x->flushed, first);
-    average(&t->cpu_q8, w->cpu_ns, first);
+    average(&t->passed_q8, w->passed_ns, first);
     t->trips = (t->refilled_q8 < t->flushed_q8 ? t->refilled_q8 : t->flushed_q8) >> 8;
     t->use = (t->refilled_q8 + t->flushed_q8) >> 9;
-    t->rate = per_second(t->trips, t->cpu_q8 >> 8);
+    t->rate = per_second(t->trips, t->passed_q8 >> 8);
     if (x->excess != 0)
         t->excess = x->excess;
     t->idle = first ? 0 : smaller(x->idle, t->idle_last);
@@ -263,7 +263,7 @@ static uint64_t note_growth(struct law_track *t, const struct law_params *p, con
 static uint64_t note_shrinking(struct law_track *t, const struct law_params *p, const struct law_window *w,
                                const struct law_signal *x, uint32_t to)
 {
-    uint64_t still_cold = per_second(law_cold_trips(p, w), t->cpu_q8 >> 8);
+    uint64_t still_cold = per_second(law_cold_trips(p, w), t->passed_q8 >> 8);
     if (t->trial != LAW_SHRINKING) {
         t->trial = LAW_SHRINKING;
         t->trial_steps = 0;
@@ -293,7 +293,7 @@ uint64_t law_note_step(struct law_track *t, const struct law_params *p, const st
     }
     t->trial_steps += t->trial_steps < UINT8_MAX;
     t->trial_waited = 0;
-    t->since_moved = t->since_net = t->since_cpu_ns = 0;
+    t->since_moved = t->since_net = t->since_passed_ns = 0;
     t->trial_turns = 0;
     t->quiet_windows = 0;
     return predicted;
@@ -301,7 +301,7 @@ uint64_t law_note_step(struct law_track *t, const struct law_params *p, const st
 
 uint64_t law_measured(const struct law_track *t)
 {
-    return t->since_cpu_ns != 0 ? rate_since(t) : t->rate;
+    return t->since_passed_ns != 0 ? rate_since(t) : t->rate;
 }
 
 void law_rest(struct law_track *t, bool wanted_to_move)

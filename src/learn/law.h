@@ -29,7 +29,7 @@ struct law_params {
 /* What all numbers of a thread share in one window. */
 struct law_window {
     uint64_t moved_blocks; /* refilled and flushed, over all bins */
-    uint64_t cpu_ns;       /* the thread's own time in the window, at least 1 */
+    uint64_t passed_ns;       /* time in the window, at least 1 */
 };
 
 /* What one number saw in the window. */
@@ -49,10 +49,10 @@ enum law_verdict { LAW_NONE, LAW_CONFIRMED, LAW_UNDONE };
 /* The memory of the law. All zero: nothing is known yet. */
 struct law_track {
     uint64_t refilled_q8, flushed_q8; /* moving averages, blocks a window, times 256 */
-    uint64_t cpu_q8;
+    uint64_t passed_q8;
     uint64_t trips;  /* round trips a window */
     uint64_t use;    /* blocks a window, the mean of refilled and flushed: trips, and what flows one way */
-    uint64_t rate;   /* round trips per second of the thread's CPU time */
+    uint64_t rate;   /* round trips per second */
     uint32_t excess; /* at the last turns that were seen */
     uint32_t idle;   /* not needed in either of the last two windows */
     uint32_t idle_last;
@@ -66,7 +66,7 @@ struct law_track {
     uint32_t trial_last;    /* before the last step, of a shrinking trial */
     uint32_t trial_excess;  /* when the trial began */
     uint64_t trial_rate;    /* likewise, round trips per second */
-    uint64_t since_moved, since_net, since_cpu_ns; /* since the last step: blocks both ways, one way, and the time */
+    uint64_t since_moved, since_net, since_passed_ns; /* since the last step: blocks both ways, one way, and the time */
     uint64_t trial_predicted; /* the rate that growth should lead to */
     uint64_t trial_limit;     /* the rate that shrinking must not exceed */
 

@@ -74,6 +74,19 @@ static struct mem_track *track_of(uint32_t superslab)
     return *chunk == NULL ? NULL : *chunk + superslab % CHUNK_TRACKS;
 }
 
+/* Blocks that are out have been written to, as good as always; of a large block the program may have used little. mincore
+ * would say it exactly, and get a sandboxed process killed. */
+static uint32_t surely_resident(uint32_t superslab, uint32_t used_bytes)
+{
+    uint32_t large_bytes = 0;
+    for (uint32_t at = superslab * SUPERSLAB_SLABS, end = at + SUPERSLAB_SLABS; at < end; at++) {
+        uint32_t word = load_relaxed(window_word(at));
+        if (word == MAP_LARGE || word == MAP_TAIL)
+            large_bytes += (uint32_t)SLAB_BYTES;
+    }
+    return used_bytes > large_bytes ? used_bytes - large_bytes : 0;
+}
+
 static void look_at(struct mem_snapshot *s, uint32_t superslab)
 {
     struct superslab_usage usage;
@@ -90,8 +103,9 @@ static void look_at(struct mem_snapshot *s, uint32_t superslab)
     p->claimed_bytes = usage.slabs_in_use * (uint32_t)SLAB_BYTES;
     uint32_t used_bytes = occupancy_used_bytes(superslab);
     p->used_bytes = used_bytes < p->claimed_bytes ? used_bytes : p->claimed_bytes;
-    /* By what the arena knows; mincore would say it exactly, and get a sandboxed process killed. */
     p->resident_bytes = usage.slabs_resident * (uint32_t)SLAB_BYTES;
+    if (!p->is_huge && track->mood == MEM_DENSE)
+        p->resident_bytes = surely_resident(superslab, p->used_bytes);
 }
 
 static void look_around(struct mem_snapshot *s)

@@ -4,6 +4,7 @@
 
 #include "base/atomic.h"
 #include "base/fmt.h"
+#include "os/file.h"
 #include "os/os.h"
 
 enum { APPENDED_BYTES = 64 }; /* ".claim", or an id, a number and ".tmp" */
@@ -30,6 +31,6 @@ bool output_expand(char path[OUTPUT_PATH_BYTES], const char *pattern)
 
 void output_warn(uint32_t *warned, const char *variable, const char *path, int error)
 {
-    if (exchange_relaxed(warned, 1) == 0)
+    if (exchange_relaxed(warned, 1) == 0 && os_has_stderr())
         fmt_message("%s: %.*s cannot be written (error %d)", variable, CONFIG_PATH_MAX, path, error);
 }

@@ -8,6 +8,7 @@
 #include "learn/export.h"
 #include "learn/memory.h"
 #include "lifecycle/lifecycle.h"
+#include "os/file.h"
 #include "os/os.h"
 #include "stats/report.h"
 
@@ -85,6 +86,7 @@ __attribute__((constructor(101))) static void process_constructor(void)
 {
     process_start();
     ask_system();
+    os_note_stderr();
     fork_register_handlers();
     if (config_get()->stats_enable)
         stats_start();

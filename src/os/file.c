@@ -122,6 +122,41 @@ void os_file_remove(const char *path)
     OS_CALL(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
+/* Written at start. */
+static struct {
+    bool is_noted;
+    dev_t device;
+    ino_t inode;
+} stderr_at_start;
+
+static bool status_of_stderr(struct stat *status)
+{
+    int saved = errno;
+    return OS_CALL(SYS_newfstatat, STDERR_FILENO, "", status, AT_EMPTY_PATH) == 0;
+}
+
+void os_note_stderr(void)
+{
+    struct stat status;
+    stderr_at_start.is_noted = status_of_stderr(&status);
+    if (stderr_at_start.is_noted) {
+        stderr_at_start.device = status.st_dev;
+        stderr_at_start.inode = status.st_ino;
+    }
+}
+
+bool os_has_stderr(void)
+{
+    struct stat status;
+    if (!status_of_stderr(&status))
+        return false;
+    if (!S_ISREG(status.st_mode) || (stderr_at_start.is_noted && status.st_dev == stderr_at_start.device &&
+                                     status.st_ino == stderr_at_start.inode))
+        return true;
+    int saved = errno;
+    return (OS_CALL(SYS_fcntl, STDERR_FILENO, F_GETFL) & O_APPEND) != 0;
+}
+
 bool os_process_exists(int process_id)
 {
     int saved = errno;

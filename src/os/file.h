@@ -29,6 +29,12 @@ bool os_file_is_replaceable(const char *path);
 int os_file_rename(const char *from, const char *to);
 void os_file_remove(const char *path);
 
+/* At start: which file stderr is. */
+void os_note_stderr(void);
+/* Whether descriptor 2 may still be taken for stderr: a program that closed it may have a file of its own there by now. So
+ * a regular file must be the one from the start, or be opened for appending, as logs are. */
+bool os_has_stderr(void);
+
 /* False: no such process is there. */
 bool os_process_exists(int process_id);
 /* Milliseconds since 1970 by the system's wall clock, coarse. */

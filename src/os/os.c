@@ -257,16 +257,6 @@ bool os_read_text(const char *path, char *text, size_t capacity)
     return got > 0;
 }
 
-uint64_t os_thread_cpu_ns(void)
-{
-    struct timespec now;
-    int saved = errno;
-    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0)
-        now = (struct timespec){ 0 };
-    errno = saved;
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 uint64_t os_random(void)
 {
     uint64_t value = 0;

@@ -70,7 +70,6 @@ uint64_t os_clock_ms(void); /* coarse, monotonic */
 uint64_t os_clock_us(void); /* fine, monotonic: for measuring what a system call took */
 /* The beginning of a small file of the kernel's, NUL-terminated. False: there is none, or it is empty. */
 bool os_read_text(const char *path, char *text, size_t capacity);
-uint64_t os_thread_cpu_ns(void); /* CPU time of the calling thread; 0 where there is no such clock */
 uint64_t os_random(void);   /* never blocks; for placement, not for secrets */
 bool os_is_secure(void);    /* AT_SECURE: set-user-ID and the like */
 char *const *os_environment(void); /* may be NULL very early */

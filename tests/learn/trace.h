@@ -14,7 +14,7 @@
     X((p)->law.observe) X((p)->cap_min) X((p)->cap_max) X((p)->advanced)
 
 #define TRACE_WINDOW(X, s)                                                                                \
-    X((s)->heap) X((s)->window) X((s)->time_ms) X((s)->moved_blocks) X((s)->cpu_ns) X((s)->budget_left_bytes) \
+    X((s)->heap) X((s)->window) X((s)->time_ms) X((s)->moved_blocks) X((s)->passed_ns) X((s)->budget_left_bytes) \
     X((s)->keep_budget_bytes) X((s)->slabs_attached) X((s)->slabs_retired) X((s)->slabs_idle) X((s)->keep_slabs)
 
 #define TRACE_BIN(X, b)                                                                                \

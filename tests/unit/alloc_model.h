@@ -79,7 +79,7 @@ static inline uint32_t model_batch(struct model *m, struct alloc_snapshot *s)
     rest = rest > m->at_block ? rest - m->at_block : 0;
     if (rest == 0) {
         m->at_block = 0;
-        s->cpu_ns += (uint64_t)b->width * MODEL_NS_PER_BLOCK;
+        s->passed_ns += (uint64_t)b->width * MODEL_NS_PER_BLOCK;
         if (++m->at_bin < TINY_BIN_COUNT)
             return 0;
         m->at_bin = 0;
@@ -89,7 +89,7 @@ static inline uint32_t model_batch(struct model *m, struct alloc_snapshot *s)
     }
     uint32_t count = rest < MODEL_BATCH ? rest : MODEL_BATCH;
     m->at_block += count;
-    s->cpu_ns += count * MODEL_NS_PER_MOVE;
+    s->passed_ns += count * MODEL_NS_PER_MOVE;
     if (m->is_freeing) {
         to->flush_blocks += count;
         b->flushed = true;
@@ -143,7 +143,7 @@ static inline void model_fill(struct model *m, struct alloc_snapshot *s)
     s->slabs_attached = s->slabs_retired = m->slabs_cycled > m->keep_slabs ? m->slabs_cycled - m->keep_slabs : 0;
     s->slabs_idle = m->keep_slabs > m->slabs_cycled ? m->keep_slabs - m->slabs_cycled : 0;
     if (m->random != 0 && m->noise_percent != 0)
-        s->cpu_ns += s->cpu_ns * (model_random(m) % m->noise_percent) / 100;
+        s->passed_ns += s->passed_ns * (model_random(m) % m->noise_percent) / 100;
 }
 
 static inline void model_apply(struct model *m, const struct learn_decision *d)

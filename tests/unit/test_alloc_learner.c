@@ -192,7 +192,7 @@ static void test_a_harmful_decision_is_undone(void **state)
         assert_in_range(good, width, width + 10);
         const uint32_t harmful = good * (30 + next_random(&seed) % 50) / 100;
         struct law_signal x = {.value = good, .low = m.params.cap_min, .high = 65535, .is_reached = true};
-        const struct law_window w = {.moved_blocks = last.moved_blocks, .cpu_ns = last.cpu_ns};
+        const struct law_window w = {.moved_blocks = last.moved_blocks, .passed_ns = last.passed_ns};
         law_note_step(&m.learner.bins[bin], &m.params.law, &w, &x, harmful);
         m.bins[bin].cap = harmful;
         unsigned undone_after = 0;

@@ -13,7 +13,7 @@ static struct os_limits machine(uint64_t cgroup_bytes, uint64_t rlimit_bytes, ui
 {
     uint64_t least = cgroup_bytes < rlimit_bytes ? cgroup_bytes : rlimit_bytes;
     least = least < physical_bytes ? least : physical_bytes;
-    return (struct os_limits){cgroup_bytes, rlimit_bytes, physical_bytes, least, cpu_count, ""};
+    return (struct os_limits){cgroup_bytes, rlimit_bytes, physical_bytes, least, cpu_count};
 }
 
 static void test_rule(void **state)

@@ -109,6 +109,44 @@ static void test_facts(void **state)
     assert_in_range(now_s, (uint64_t)time(NULL) - 2, (uint64_t)time(NULL) + 2);
 }
 
+static bool has_stderr_with(int fd)
+{
+    const int kept = dup(STDERR_FILENO);
+    if (fd >= 0)
+        assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    else
+        close(STDERR_FILENO);
+    const bool has = os_has_stderr();
+    assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+    close(kept);
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+static void test_stderr_may_have_become_a_data_file(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_true(has_stderr_with(ends[1]));
+    close(ends[0]);
+    assert_false(has_stderr_with(-1));
+    assert_false(has_stderr_with(open(scratch_path("data"), O_RDWR | O_CREAT, 0600)));
+    assert_true(has_stderr_with(open(scratch_path("log"), O_WRONLY | O_CREAT | O_APPEND, 0600)));
+    /* What it was at start may be any file. */
+    const int kept = dup(STDERR_FILENO);
+    const int fd = open(scratch_path("errors"), O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    os_note_stderr();
+    const bool has = os_has_stderr();
+    assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+    os_note_stderr();
+    close(fd);
+    close(kept);
+    assert_true(has);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_replacing),
         cmocka_unit_test(test_trouble),
         cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_stderr_may_have_become_a_data_file),
     };
     return cmocka_run_group_tests_name("file", tests, scratch_setup, scratch_teardown);
 }

@@ -4,7 +4,7 @@
 
 static const struct law_params params = {
     .rate_ppm = 100000, .share_ppm = 20000, .hysteresis = 4, .cooldown_windows = 4};
-static const struct law_window window = {.moved_blocks = 10000, .cpu_ns = 1000000};
+static const struct law_window window = {.moved_blocks = 10000, .passed_ns = 1000000};
 
 static struct law_track track;
 static struct law_signal signal_now;
@@ -95,7 +95,7 @@ static void test_a_ceiling_that_is_not_reached_stays(void **state)
 static void test_rare_round_trips_are_left_alone(void **state)
 {
     (void)state;
-    const struct law_window slow = {.moved_blocks = 10000, .cpu_ns = 1000000000};
+    const struct law_window slow = {.moved_blocks = 10000, .passed_ns = 1000000000};
     traffic(4900, 50, 100, 0);
     for (unsigned i = 0; i < 20; i++) {
         law_observe(&track, &params, &slow, &signal_now);
@@ -197,7 +197,7 @@ static void test_growth_that_makes_turns_rarer_is_confirmed(void **state)
     enum law_verdict verdict = LAW_NONE;
     for (unsigned i = 0; i < 30 && verdict == LAW_NONE; i++) {
         const struct law_window w = {.moved_blocks = 10000,
-                                     .cpu_ns = 1000000ull * signal_now.value * signal_now.value / 10000};
+                                     .passed_ns = 1000000ull * signal_now.value * signal_now.value / 10000};
         traffic(5000, 40, 125, 0);
         law_observe(&track, &params, &w, &signal_now);
         verdict = law_judge(&track, &params, &signal_now);
