@@ -380,7 +380,6 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
         if (slab == SLAB_NONE && node != NODE_ANY)
             slab = alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
     }
-    arena_note_birth(slab, slabs);
     return slab;
 }
 
@@ -397,7 +396,6 @@ static void release_run(uint32_t slab, uint32_t slabs)
 
 void arena_free(uint32_t slab, uint32_t slabs)
 {
-    arena_purge_if_untouched(slab, slabs);
     release_run(slab, slabs);
     /* Not after small runs: those come from heaps, many at a time and under their locks. */
     if (slabs >= LARGE_RUN_SLABS && UNLIKELY(arena_has_excess()))

@@ -32,10 +32,6 @@ enum purge_reason { PURGE_DUE, PURGE_ASKED_FOR };
 
 /* excess.c. In a forked child: the thread that was at it is gone. */
 void arena_forget_excess_worker(void);
-/* A run is handed out; the caller's run is about to be released. Now and then one that lived too short to have been filled
- * is given back, but for its first page. */
-void arena_note_birth(uint32_t slab, uint32_t slabs);
-void arena_purge_if_untouched(uint32_t slab, uint32_t slabs);
 
 /* purge.c. Purges those of `slabs` that are free; of a huge page only what hugepage_to_purge says. Returns bytes given
  * back. */

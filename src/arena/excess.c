@@ -3,21 +3,13 @@
  * A process that frees a great deal and then falls silent has no more ticks. So while far too many free pages wait, slow
  * paths give some back themselves: some after each free of a large block, some with every tick's look at the clock; the
  * highest addresses first, because new runs come from the lowest. No lock is held then, and the work of one call is
- * bounded by what it frees.
- *
- * Apart from that, a large block that was freed so soon that hardly a page of it can have been written to is given back
- * now and then. A program that takes large blocks and uses little of them would come to touch all of the range otherwise. */
+ * bounded by what it frees. */
 #include "arena/arena_internal.h"
 #include "config/policy.h"
 #include "os/os.h"
 
 enum {
-    EXCESS_VISITS = 64,     /* vacant SuperSlabs that one call looks at */
-    UNTOUCHED_SLABS = 8,    /* runs from this size on may turn out hardly touched ... */
-    UNTOUCHED_TURN = 32,    /* ... and one in so many is asked about */
-    TOUCH_NS = 16,          /* writing a byte to each page takes longer than this a page, even where all are mapped */
-    BIRTHS = 64,            /* a power of two */
-    BIRTH_SLAB_BITS = 24,
+    EXCESS_VISITS = 64, /* vacant SuperSlabs that one call looks at */
 };
 
 /* Counts as in use, when it is asked how many free pages are too many. */
@@ -26,10 +18,6 @@ enum {
 /* One thread at a time looks for excess: exchange acquire, store release. */
 static uint32_t excess_busy;
 static uint32_t excess_cursor; /* under excess_busy: the SuperSlab looked at last, going down */
-/* When runs were handed out, by a hash of their slab: the slab, and the microsecond above it. Atomic relaxed: any thread
- * writes; who finds another slab's entry knows nothing, which does no harm. */
-static uint64_t births[BIRTHS];
-static uint32_t wide_frees; /* atomic relaxed: any thread */
 
 /* Bytes of free pages from which on a free gives some back. */
 static uint64_t excess_bytes(void)
@@ -69,7 +57,7 @@ SLOW void arena_give_back_excess(unsigned superslabs)
         return;
     if (arena_has_credit(os_clock_ms())) {
         unsigned work = 0;
-        for (unsigned visits = 0; work < superslabs && visits < EXCESS_VISITS; visits++) {
+        for (unsigned visits = 0; work < superslabs && visits < EXCESS_VISITS && arena_has_excess(); visits++) {
             uint32_t superslab = next_vacant_below();
             if (superslab == 0)
                 break;
@@ -91,39 +79,4 @@ SLOW void arena_give_back_excess(unsigned superslabs)
 void arena_forget_excess_worker(void)
 {
     store_relaxed(&excess_busy, 0);
-}
-
-static uint64_t *birth_of(uint32_t slab)
-{
-    return &births[(slab * 2654435769u) >> 26];
-}
-
-void arena_note_birth(uint32_t slab, uint32_t slabs)
-{
-    _Static_assert(BIRTHS == 64, "six bits of hash");
-    if (slabs >= UNTOUCHED_SLABS)
-        store_relaxed(birth_of(slab), os_clock_us() << BIRTH_SLAB_BITS | slab);
-}
-
-/* It lived so short that it cannot have been filled. */
-static bool is_untouched(uint32_t slab, uint32_t slabs)
-{
-    uint64_t birth = load_relaxed(birth_of(slab));
-    if ((birth & (((uint64_t)1 << BIRTH_SLAB_BITS) - 1)) != slab)
-        return false;
-    uint64_t age_us = os_clock_us() - (birth >> BIRTH_SLAB_BITS);
-    return age_us * 1000 < slabs * (SLAB_BYTES / os_page_bytes()) * TOUCH_NS;
-}
-
-void arena_purge_if_untouched(uint32_t slab, uint32_t slabs)
-{
-    if (slabs < UNTOUCHED_SLABS || fetch_add_relaxed(&wide_frees, 1) % UNTOUCHED_TURN != UNTOUCHED_TURN - 1 ||
-        !is_untouched(slab, slabs))
-        return;
-    size_t page = os_page_bytes();
-    /* The first page stays: the next block that begins here will want it. */
-    if (!os_purge((char *)window_slab_address(slab) + page, slabs * SLAB_BYTES - page))
-        return;
-    for (uint32_t at = slab + 1, end = slab + slabs; at < end; at++)
-        superslab_note_clean(superslab_of_slab(at), (uint32_t)1 << at % SUPERSLAB_SLABS);
 }

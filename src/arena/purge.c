@@ -28,7 +28,8 @@ bool arena_has_credit(uint64_t now_ms)
         return true;
     uint64_t last_ms = load_relaxed(&credit.refilled_ms);
     if ((int64_t)(now_ms - last_ms) > 0 && cas_strong_acquire(&credit.refilled_ms, &last_ms, now_ms)) {
-        uint64_t elapsed_ms = now_ms - last_ms < CREDIT_MAX_MS ? now_ms - last_ms : CREDIT_MAX_MS;
+        /* It begins with nothing: a short program is not to pay for the page faults. */
+        uint64_t elapsed_ms = last_ms == 0 ? 0 : now_ms - last_ms < CREDIT_MAX_MS ? now_ms - last_ms : CREDIT_MAX_MS;
         int64_t gained = (int64_t)(rate * elapsed_ms / 1000);
         int64_t room = (int64_t)(rate * CREDIT_MAX_MS / 1000) - load_relaxed(&credit.bytes);
         fetch_add_relaxed(&credit.bytes, gained < room ? gained : room);

@@ -95,35 +95,12 @@ static void test_excess_obeys_the_rate(void **state)
     assert_true(totals_now().superslabs_released <= 3);
 }
 
-static void test_hardly_touched_runs_go_at_once(void **state)
-{
-    (void)state;
-    enum { SLABS = 128, ROUNDS = 33 * 8 }; /* one in 32 is asked about; a busy machine may make it look old */
-    bool zeroed;
-    unsigned given_back = 0;
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
-        given_back += i != 0 && reads_zero(a + SLABS - 1);
-        *(char *)window_slab_address(a) = 1;
-        *(char *)window_slab_address(a + SLABS - 1) = 1;
-        arena_free(a, SLABS);
-    }
-    assert_in_range(given_back, 1, ROUNDS / 32);
-    for (unsigned i = 0; i < ROUNDS; i++) { /* but what was used may be used again */
-        const uint32_t a = arena_alloc(SLABS, 1, NULL, &zeroed);
-        memset(window_slab_address(a), 1, SLABS * SLAB_BYTES);
-        arena_free(a, SLABS);
-        assert_int_equal(arena_free_resident_bytes() / SLAB_BYTES, SLABS);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
-        cmocka_unit_test_setup(test_hardly_touched_runs_go_at_once, fresh),
     };
     return cmocka_run_group_tests_name("excess", tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@ static uint64_t now_ms = (uint64_t)1 << 40;
 static int decaying(void **state)
 {
     needs_small_pages(state);
+    store_relaxed(&policy_live.decay_rate_bytes, 0); /* no bound: the credit begins with nothing */
     store_relaxed(&policy_live.page_decay_ms, DECAY_MS);
     return 0;
 }

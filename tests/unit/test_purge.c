@@ -225,6 +225,8 @@ static void test_the_rate_bounds_decay(void **state)
     (void)state;
     enum { COUNT = 12 };
     set_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    arena_has_credit(now_ms); /* it begins with nothing */
+    now_ms += 10 * DECAY_MS;
     uint32_t slabs[COUNT];
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
