@@ -22,12 +22,19 @@ void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
         fetch_add_relaxed(&superslab_counts.refaulted, slabs);
 }
 
-static void count_claimed(const struct superslab *s, uint32_t slabs)
+/* How many of `count` slabs hold pages: mostly all or none of them. */
+static unsigned count_resident(const struct superslab *s, uint32_t slabs, unsigned count)
 {
     uint32_t resident = slabs & superslab_resident(s);
-    fetch_add_relaxed(&superslab_counts.claimed, count_bits(slabs));
+    return resident == slabs ? count : resident == 0 ? 0 : count_bits(resident);
+}
+
+static void count_claimed(const struct superslab *s, uint32_t slabs)
+{
+    unsigned count = count_bits(slabs), resident = count_resident(s, slabs, count);
+    fetch_add_relaxed(&superslab_counts.claimed, count);
     if (resident != 0)
-        fetch_sub_relaxed(&superslab_counts.free_resident, count_bits(resident));
+        fetch_sub_relaxed(&superslab_counts.free_resident, resident);
 }
 
 /* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. False: their pages would
@@ -120,10 +127,10 @@ void superslab_note_clean(struct superslab *s, uint32_t slabs)
 
 uint32_t superslab_release(struct superslab *s, uint32_t slabs)
 {
-    uint32_t resident = slabs & superslab_resident(s);
-    fetch_sub_relaxed(&superslab_counts.claimed, count_bits(slabs));
+    unsigned count = count_bits(slabs), resident = count_resident(s, slabs, count);
+    fetch_sub_relaxed(&superslab_counts.claimed, count);
     if (resident != 0)
-        fetch_add_relaxed(&superslab_counts.free_resident, count_bits(resident));
+        fetch_add_relaxed(&superslab_counts.free_resident, resident);
     uint32_t before = fetch_or_release(&s->free_mask, slabs);
     CHECK((before & slabs) == 0, "internal error: slab released twice", s);
     return before;
