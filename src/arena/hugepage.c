@@ -97,8 +97,7 @@ static uint32_t birth_word(uint32_t count)
     if (load_relaxed(&policy_live.huge_birth) != 0 && count == 1 && is_huge_page_sized() &&
         (os_huge_page_mode() == OS_HUGE_MADVISE || os_huge_page_mode() == OS_HUGE_ALWAYS))
         return word_of(SUPERSLAB_HUGE, ADVICE_HUGE);
-    /* A small process opts out sooner than it could ask what the kernel would do. */
-    if (superslabs == 0 || !is_huge_page_sized())
+    if (!is_huge_page_sized())
         return word_of(SUPERSLAB_SMALL, ADVICE_SMALL);
     enum os_huge_page_mode mode = os_huge_page_mode();
     if (mode == OS_HUGE_MADVISE || mode == OS_HUGE_NEVER)

@@ -7,7 +7,6 @@
 #include "os/os.h"
 
 static enum os_huge_page_mode mode;
-static unsigned mode_reads;
 static uint64_t clock_ms;
 static bool kernel_refuses;
 static struct {
@@ -19,7 +18,6 @@ static unsigned advice_count;
 
 enum os_huge_page_mode os_huge_page_mode(void)
 {
-    fetch_add_relaxed(&mode_reads, 1);
     return mode;
 }
 
