@@ -182,23 +182,6 @@ bool os_purge(void *address, size_t bytes)
     return advise(address, bytes, MADV_DONTNEED);
 }
 
-size_t os_resident_pages(void *address, size_t bytes)
-{
-    unsigned char states[OS_RESIDENT_MAX_PAGES];
-    size_t pages = bytes / page_bytes;
-    if (pages > OS_RESIDENT_MAX_PAGES)
-        pages = OS_RESIDENT_MAX_PAGES;
-    int saved = errno;
-    bool known = syscall(SYS_mincore, address, pages * page_bytes, states) == 0;
-    errno = saved;
-    if (!known)
-        return pages;
-    size_t resident = 0;
-    for (size_t i = 0; i < pages; i++)
-        resident += states[i] & 1;
-    return resident;
-}
-
 void os_populate(void *address, size_t bytes)
 {
     if (advise(address, bytes, MADV_POPULATE_WRITE))
@@ -223,23 +206,25 @@ bool os_collapse(void *address, size_t bytes)
     return advise(address, bytes, MADV_COLLAPSE);
 }
 
-OS_REPLACEABLE uint64_t os_clock_ms(void)
+static struct timespec clock_now(clockid_t clock)
 {
     struct timespec now;
     int saved = errno;
-    if (clock_gettime(CLOCK_MONOTONIC_COARSE, &now) != 0)
+    if (clock_gettime(clock, &now) != 0)
         now = (struct timespec){ 0 };
     errno = saved;
+    return now;
+}
+
+OS_REPLACEABLE uint64_t os_clock_ms(void)
+{
+    struct timespec now = clock_now(CLOCK_MONOTONIC_COARSE);
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
 uint64_t os_clock_us(void)
 {
-    struct timespec now;
-    int saved = errno;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-        now = (struct timespec){ 0 };
-    errno = saved;
+    struct timespec now = clock_now(CLOCK_MONOTONIC);
     return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 

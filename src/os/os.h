@@ -32,9 +32,6 @@ void *os_remap_pages(void *address, size_t bytes, void *wish);
 /* Gives the pages back, keeps the addresses. True: they read as zero from now on; false (locked pages): they keep
  * their bytes. */
 bool os_purge(void *address, size_t bytes);
-/* Pages of the range that are in memory, at most OS_RESIDENT_MAX_PAGES of them counted; all, if the kernel does not say. */
-#define OS_RESIDENT_MAX_PAGES 64u
-size_t os_resident_pages(void *address, size_t bytes);
 /* Faults every page in, writable. Best effort. */
 void os_populate(void *address, size_t bytes);
 

@@ -18,7 +18,6 @@
 /* Not in every C library: called only where the process has them. */
 void *reallocarray(void *block, size_t count, size_t size) __attribute__((weak));
 void *memalign(size_t alignment, size_t size) __attribute__((weak));
-int malloc_trim(size_t pad) __attribute__((weak));
 void free_sized(void *block, size_t size) __attribute__((weak));
 void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute__((weak));
 #define HAVE(name) (name != NULL)

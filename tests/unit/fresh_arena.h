@@ -5,6 +5,7 @@
 
 #include "arena/arena_internal.h"
 #include "base/check.h"
+#include "config/policy.h"
 #include "os/os.h"
 
 static inline void fresh_arena(void)
@@ -28,6 +29,39 @@ static inline void fresh_arena(void)
 static inline uint32_t first_slab(void)
 {
     return window.first_superslab * SUPERSLAB_SLABS;
+}
+
+/* What the arena says of itself; the counters that are kept agree with what the masks say. */
+static inline struct arena_totals arena_totals_now(void)
+{
+    struct arena_totals t;
+    arena_read_totals(&t);
+    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
+    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
+    return t;
+}
+
+/* A run whose pages have all been written to. */
+static inline uint32_t take_touched(uint32_t slabs)
+{
+    bool zeroed;
+    const uint32_t slab = arena_alloc(slabs, 1, NULL, &zeroed);
+    memset(window_slab_address(slab), 9, slabs * SLAB_BYTES);
+    return slab;
+}
+
+static inline bool reads_zero(uint32_t slab)
+{
+    return *(volatile char *)window_slab_address(slab) == 0;
+}
+
+/* 0: no floor, no bound on the rate, nothing said about what may be retained. */
+static inline void set_decay_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retained_bytes)
+{
+    store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
+    store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
+    store_relaxed(&policy_live.retained_bytes, retained_bytes);
+    store_relaxed(&policy_live.retained_ratio_ppm, 500000);
 }
 
 #endif

@@ -14,16 +14,6 @@ static int fresh(void **state)
     return 0;
 }
 
-static struct arena_totals totals_now(void)
-{
-    struct arena_totals t;
-    arena_read_totals(&t);
-    /* The counters that are kept agree with what the masks say. */
-    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
-    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
-    return t;
-}
-
 static uint32_t take(uint32_t slabs)
 {
     bool zeroed;
@@ -48,11 +38,11 @@ static void test_narrow(void **state)
     assert_int_equal(arena_alloc(2, 2, NULL, &zeroed), first_slab() + 10);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 9); /* the gap */
     touch(first_slab(), 12, 1);
-    assert_int_equal(totals_now().mapped_bytes, SUPERSLAB_BYTES);
-    assert_int_equal(totals_now().free_clean_bytes, 20 * SLAB_BYTES);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().mapped_bytes, SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_clean_bytes, 20 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
     assert_int_equal(arena_alloc(32, 32, NULL, &zeroed), first_slab() + 32);
-    assert_int_equal(totals_now().superslabs_mapped, 2);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 2);
 }
 
 static void test_reuse_lowest_first(void **state)
@@ -65,7 +55,7 @@ static void test_reuse_lowest_first(void **state)
     arena_free(first_slab() + 35, 1);
     arena_free(first_slab() + 7, 2);
     arena_free(first_slab() + 20, 1);
-    assert_int_equal(totals_now().free_dirty_bytes, 4 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 4 * SLAB_BYTES);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 7);
     assert_false(zeroed);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 8);
@@ -73,7 +63,7 @@ static void test_reuse_lowest_first(void **state)
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 35);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 40);
     assert_true(zeroed);
-    assert_int_equal(totals_now().superslabs_mapped, 2);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 2);
 }
 
 static void test_hint_comes_first(void **state)
@@ -99,7 +89,7 @@ static void test_wide(void **state)
     assert_int_equal(run, first_slab() + 32);
     assert_true(zeroed);
     touch(run, 70, 1);
-    assert_int_equal(totals_now().mapped_bytes, 4 * SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().mapped_bytes, 4 * SUPERSLAB_BYTES);
     /* What the run leaves of its last SuperSlab is for others. */
     assert_int_equal(take(31), first_slab() + 1);
     assert_int_equal(take(26), run + 70);
@@ -124,7 +114,7 @@ static void test_wide_over_absent_and_mapped(void **state)
     arena_free(c, 1);
     assert_int_equal(arena_alloc(40, 1, NULL, &zeroed), b);
     assert_false(zeroed);
-    assert_int_equal(totals_now().superslabs_mapped, 5);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 5);
 }
 
 static void test_alignment(void **state)
@@ -142,10 +132,10 @@ static void test_alignment(void **state)
         }
     }
     /* What alignment skipped is not lost. */
-    const uint64_t mapped = totals_now().superslabs_mapped;
+    const uint64_t mapped = arena_totals_now().superslabs_mapped;
     uint32_t slab = take(32);
     assert_true(slab < first_slab() + 32 * 40);
-    assert_int_equal(totals_now().superslabs_mapped, mapped + 1);
+    assert_int_equal(arena_totals_now().superslabs_mapped, mapped + 1);
 }
 
 static void test_extend_inside(void **state)
@@ -162,7 +152,7 @@ static void test_extend_inside(void **state)
     arena_free(b, 1);
     assert_true(arena_extend(a, 10, 32, &zeroed));
     assert_false(zeroed); /* b's page */
-    assert_int_equal(totals_now().free_clean_bytes + totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_clean_bytes + arena_totals_now().free_dirty_bytes, 0);
 }
 
 static void test_extend_over_the_edge(void **state)
@@ -173,10 +163,10 @@ static void test_extend_over_the_edge(void **state)
     assert_true(arena_extend(a, 20, 100, &zeroed));
     assert_true(zeroed);
     touch(a, 100, 1);
-    assert_int_equal(totals_now().superslabs_mapped, 4);
-    assert_int_equal(totals_now().free_clean_bytes, 28 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 4);
+    assert_int_equal(arena_totals_now().free_clean_bytes, 28 * SLAB_BYTES);
     arena_free(a, 100);
-    assert_int_equal(totals_now().free_dirty_bytes, 100 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 100 * SLAB_BYTES);
     assert_int_equal(take(32), a);
 }
 
@@ -189,9 +179,9 @@ static void test_extend_is_all_or_nothing(void **state)
     const uint32_t c = arena_alloc(32, 32, NULL, &zeroed);
     assert_int_equal(c, a + 64);
     arena_free(b, 32);
-    const struct arena_totals before = totals_now();
+    const struct arena_totals before = arena_totals_now();
     assert_false(arena_extend(a, 20, 65, &zeroed)); /* c is in the way */
-    const struct arena_totals after = totals_now();
+    const struct arena_totals after = arena_totals_now();
     assert_int_equal(after.free_clean_bytes + after.free_dirty_bytes,
                      before.free_clean_bytes + before.free_dirty_bytes);
     assert_int_equal(take(32), b);
@@ -222,7 +212,7 @@ static void test_foreign_mapping_in_the_way(void **state)
     assert_false(arena_extend(first_slab() + 3 * 32, 32, 33, &zeroed));
     assert_int_equal(*foreign, 42);
     assert_int_equal(*second, 43);
-    assert_int_equal(totals_now().mapped_bytes, 5 * SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().mapped_bytes, 5 * SUPERSLAB_BYTES);
     os_unmap(foreign, SLAB_BYTES);
     os_unmap(second, SLAB_BYTES);
 }
@@ -265,7 +255,7 @@ static void test_no_window(void **state)
     assert_int_equal(arena_alloc(100, 1, NULL, &zeroed), SLAB_NONE);
     assert_int_equal(arena_purge_all(), 0);
     arena_decay(1, 0, 0);
-    assert_int_equal(totals_now().mapped_bytes, 0);
+    assert_int_equal(arena_totals_now().mapped_bytes, 0);
 }
 
 static void run_out(void *argument)
@@ -307,22 +297,22 @@ static void test_prewarm(void **state)
     bool zeroed = false;
     arena_start(2);
     take(32);
-    assert_int_equal(totals_now().superslabs_mapped, 1); /* a short command pays nothing */
+    assert_int_equal(arena_totals_now().superslabs_mapped, 1); /* a short command pays nothing */
     assert_int_equal(take(32), first_slab() + 32);
-    assert_int_equal(totals_now().superslabs_mapped, 4);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 4);
     for (uint32_t i = 2; i < 4; i++)
         assert_int_equal(resident_pages(window.first_superslab + i), SUPERSLAB_BYTES / os_page_bytes());
-    assert_int_equal(totals_now().free_dirty_bytes, 2 * SUPERSLAB_BYTES); /* there are pages behind them */
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 2 * SUPERSLAB_BYTES); /* there are pages behind them */
     for (uint64_t now = 1000000; now < 1010000; now += 1000) /* not to be given back before use */
         arena_decay(now, 1000, 1);
-    assert_int_equal(totals_now().superslabs_released, 0);
+    assert_int_equal(arena_totals_now().superslabs_released, 0);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 64);
     assert_true(zeroed);
     take(31);
     take(32);
-    assert_int_equal(totals_now().superslabs_mapped, 4);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 4);
     take(1);
-    assert_int_equal(totals_now().superslabs_mapped, 5); /* once only */
+    assert_int_equal(arena_totals_now().superslabs_mapped, 5); /* once only */
 }
 
 #define THREADS 4u
@@ -387,7 +377,7 @@ static void test_draining_is_claimed_from_last(void **state)
     uint32_t hint = a / SUPERSLAB_SLABS;
     bool zeroed;
     assert_int_equal(arena_alloc(1, 1, &hint, &zeroed), a); /* rather than map another one, though */
-    assert_int_equal(totals_now().superslabs_mapped, 2);
+    assert_int_equal(arena_totals_now().superslabs_mapped, 2);
     assert_int_equal(take(31), 2 * 32 + first_slab()); /* which this needs */
     store_relaxed(&sparse->draining, 0);
     assert_int_equal(take(1), a + 1);
@@ -408,11 +398,11 @@ static void test_threads_never_share(void **state)
     uint64_t seeds[THREADS] = {101, 202, 303, 404};
     run_threads(THREADS, churn, seeds, sizeof seeds[0]);
     assert_int_equal(damage, 0);
-    const struct arena_totals t = totals_now();
+    const struct arena_totals t = arena_totals_now();
     assert_int_equal(t.free_clean_bytes + t.free_dirty_bytes, t.mapped_bytes); /* nothing lost */
     assert_int_equal(t.mapped_bytes, (t.superslabs_mapped - t.superslabs_released) * SUPERSLAB_BYTES);
     arena_purge_all();
-    assert_int_equal(totals_now().mapped_bytes, 0);
+    assert_int_equal(arena_totals_now().mapped_bytes, 0);
 }
 
 int main(void)

@@ -3,43 +3,12 @@
 #include "config/policy.h"
 #include "fresh_arena.h"
 
-static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retained_bytes)
-{
-    store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
-    store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
-    store_relaxed(&policy_live.retained_bytes, retained_bytes);
-    store_relaxed(&policy_live.retained_ratio_ppm, 500000);
-}
-
 static int fresh(void **state)
 {
     (void)state;
-    set_policy(0, 0, 0);
+    set_decay_policy(0, 0, 0);
     fresh_arena();
     return 0;
-}
-
-static struct arena_totals totals_now(void)
-{
-    struct arena_totals t;
-    arena_read_totals(&t);
-    /* The counters that are kept agree with what the masks say. */
-    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
-    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
-    return t;
-}
-
-static uint32_t take_touched(uint32_t slabs)
-{
-    bool zeroed;
-    const uint32_t slab = arena_alloc(slabs, 1, NULL, &zeroed);
-    memset(window_slab_address(slab), 9, slabs * SLAB_BYTES);
-    return slab;
-}
-
-static bool reads_zero(uint32_t slab)
-{
-    return *(volatile char *)window_slab_address(slab) == 0;
 }
 
 static void test_excess_goes_without_a_tick(void **state)
@@ -52,18 +21,18 @@ static void test_excess_goes_without_a_tick(void **state)
         slabs[i] = take_touched(32);
     for (unsigned i = 0; i < COUNT; i++)
         arena_free(slabs[i], 32);
-    assert_in_range(totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
-    assert_true(totals_now().superslabs_released > 20);
+    assert_in_range(arena_totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
+    assert_true(arena_totals_now().superslabs_released > 20);
     assert_false(reads_zero(stays));
-    set_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
-    const uint64_t before = totals_now().free_dirty_bytes;
+    set_decay_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
+    const uint64_t before = arena_totals_now().free_dirty_bytes;
     arena_free(take_touched(1), 1); /* a heap's, under its lock: nothing yet */
-    assert_int_equal(totals_now().free_dirty_bytes, before);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, before);
     for (unsigned i = 0; arena_has_excess(); i++) {
         assert_true(i < COUNT);
         arena_give_back_excess(2);
     }
-    assert_in_range(totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
+    assert_in_range(arena_totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
 }
 
 static void test_the_ratio_decides_what_is_too_much(void **state)
@@ -78,7 +47,7 @@ static void test_the_ratio_decides_what_is_too_much(void **state)
     assert_true(arena_has_excess());
     for (unsigned i = 0; i < COUNT && arena_has_excess(); i++)
         arena_give_back_excess(1);
-    assert_in_range(totals_now().free_dirty_bytes, 20 << 20, 24 << 20);
+    assert_in_range(arena_totals_now().free_dirty_bytes, 20 << 20, 24 << 20);
     assert_false(reads_zero(stays));
 }
 
@@ -87,12 +56,12 @@ static void test_excess_obeys_the_rate(void **state)
     (void)state;
     enum { COUNT = 64 };
     uint32_t slabs[COUNT];
-    set_policy(0, SUPERSLAB_BYTES, 0);
+    set_decay_policy(0, SUPERSLAB_BYTES, 0);
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
     for (unsigned i = 0; i < COUNT; i++)
         arena_free(slabs[i], 32);
-    assert_true(totals_now().superslabs_released <= 3);
+    assert_true(arena_totals_now().superslabs_released <= 3);
 }
 
 int main(void)

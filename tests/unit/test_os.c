@@ -129,22 +129,6 @@ static void test_map_aligned(void **state)
     }
 }
 
-static void test_resident_pages(void **state)
-{
-    (void)state;
-    unsigned char *p = os_map(OS_RESIDENT_MAX_PAGES * 2 * page, page);
-    assert_non_null(p);
-    assert_int_equal(os_resident_pages(p, 16 * page), 0);
-    p[3 * page] = p[15 * page] = p[16 * page] = 1;
-    assert_int_equal(os_resident_pages(p, 16 * page), 2);
-    memset(p, 1, OS_RESIDENT_MAX_PAGES * 2 * page);
-    assert_int_equal(os_resident_pages(p, OS_RESIDENT_MAX_PAGES * 2 * page), OS_RESIDENT_MAX_PAGES);
-    assert_true(os_unmap(p, OS_RESIDENT_MAX_PAGES * 2 * page));
-    errno = 17;
-    assert_int_equal(os_resident_pages(p, 5 * page), 5); /* nothing is known of what is not mapped */
-    assert_int_equal(errno, 17);
-}
-
 static void test_purge_reads_zero(void **state)
 {
     (void)state;
@@ -309,7 +293,6 @@ int main(void)
         cmocka_unit_test(test_map_at_occupied_leaves_alone),
         cmocka_unit_test(test_map_at_impossible),
         cmocka_unit_test(test_map_aligned),
-        cmocka_unit_test(test_resident_pages),
         cmocka_unit_test(test_purge_reads_zero),
         cmocka_unit_test(test_remap),
         cmocka_unit_test(test_read_text),

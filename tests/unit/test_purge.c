@@ -11,39 +11,13 @@
 /* The time of the last pass lives on between tests: so does this clock. */
 static uint64_t now_ms = (uint64_t)1 << 40;
 
-static void set_policy(uint64_t floor_bytes, uint64_t rate_bytes, uint64_t retained_bytes)
-{
-    store_relaxed(&policy_live.decay_floor_bytes, floor_bytes);
-    store_relaxed(&policy_live.decay_rate_bytes, rate_bytes);
-    store_relaxed(&policy_live.retained_bytes, retained_bytes);
-    store_relaxed(&policy_live.retained_ratio_ppm, 500000);
-}
-
 static int fresh(void **state)
 {
     (void)state;
-    set_policy(0, 0, 0);
+    set_decay_policy(0, 0, 0);
     fresh_arena();
     now_ms += 10 * DECAY_MS;
     return 0;
-}
-
-static struct arena_totals totals_now(void)
-{
-    struct arena_totals t;
-    arena_read_totals(&t);
-    /* The counters that are kept agree with what the masks say. */
-    assert_int_equal(arena_free_resident_bytes(), t.free_dirty_bytes);
-    assert_int_equal(arena_claimed_bytes(), t.mapped_bytes - t.free_dirty_bytes - t.free_clean_bytes);
-    return t;
-}
-
-static uint32_t take_touched(uint32_t slabs)
-{
-    bool zeroed;
-    const uint32_t slab = arena_alloc(slabs, 1, NULL, &zeroed);
-    memset(window_slab_address(slab), 9, slabs * SLAB_BYTES);
-    return slab;
 }
 
 /* A decay period later. */
@@ -53,11 +27,6 @@ static void decay(uint32_t retain)
     arena_decay(now_ms, DECAY_MS, retain);
 }
 
-static bool reads_zero(uint32_t slab)
-{
-    return *(volatile char *)window_slab_address(slab) == 0;
-}
-
 static void test_pages_go_at_the_second_pass(void **state)
 {
     (void)state;
@@ -65,16 +34,16 @@ static void test_pages_go_at_the_second_pass(void **state)
     const uint32_t a = take_touched(8);
     arena_free(a + 2, 3);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 3 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 3 * SLAB_BYTES);
     arena_free(a + 6, 1); /* between the passes: too young at the next one */
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
-    assert_int_equal(totals_now().purged_bytes, 3 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, SLAB_BYTES);
+    assert_int_equal(arena_totals_now().purged_bytes, 3 * SLAB_BYTES);
     assert_true(reads_zero(a + 2) && reads_zero(a + 3) && reads_zero(a + 4));
     assert_false(reads_zero(a + 1)); /* in use */
     assert_false(reads_zero(a + 6));
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
     assert_int_equal(arena_alloc(3, 1, NULL, &zeroed), a + 2);
     assert_true(zeroed);
 }
@@ -88,9 +57,9 @@ static void test_used_in_between_is_young_again(void **state)
     assert_int_equal(take_touched(1), a + 2);
     arena_free(a + 2, 1);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, SLAB_BYTES);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
 }
 
 static void test_not_before_its_time(void **state)
@@ -101,9 +70,9 @@ static void test_not_before_its_time(void **state)
     decay(KEEP_ALL);
     for (unsigned i = 0; i < 9; i++)
         arena_decay(now_ms += DECAY_MS / 10, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, SLAB_BYTES);
     arena_decay(now_ms += DECAY_MS / 10, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
 }
 
 static void test_empty_superslabs_go_but_one(void **state)
@@ -112,15 +81,15 @@ static void test_empty_superslabs_go_but_one(void **state)
     const uint32_t a = take_touched(128);
     arena_free(a, 128);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().superslabs_released, 0);
+    assert_int_equal(arena_totals_now().superslabs_released, 0);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().superslabs_released, 3);
-    assert_int_equal(totals_now().mapped_bytes, SUPERSLAB_BYTES);
-    assert_int_equal(totals_now().free_dirty_bytes, 0); /* the one that stays has no pages either */
-    assert_int_equal(totals_now().purged_bytes, 128 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_released, 3);
+    assert_int_equal(arena_totals_now().mapped_bytes, SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0); /* the one that stays has no pages either */
+    assert_int_equal(arena_totals_now().purged_bytes, 128 * SLAB_BYTES);
     decay(KEEP_ALL);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().mapped_bytes, SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().mapped_bytes, SUPERSLAB_BYTES);
     /* Gone ones come back, lowest first. */
     bool zeroed = false;
     assert_int_equal(arena_alloc(33, 1, NULL, &zeroed), a);
@@ -134,13 +103,13 @@ static void test_few_are_retained(void **state)
     const uint32_t a = take_touched(6 * 32);
     arena_free(a, 6 * 32);
     arena_decay(now_ms += DECAY_MS, DECAY_MS, 3); /* three may wait for their time, the others go at once */
-    assert_int_equal(totals_now().superslabs_released, 3);
-    assert_int_equal(totals_now().free_dirty_bytes, 3 * SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_released, 3);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 3 * SUPERSLAB_BYTES);
     arena_decay(now_ms += 1, DECAY_MS, 3);
-    assert_int_equal(totals_now().superslabs_released, 3);
+    assert_int_equal(arena_totals_now().superslabs_released, 3);
     arena_decay(now_ms += 1, DECAY_MS, 1); /* between two passes over the pages, too */
-    assert_int_equal(totals_now().superslabs_released, 5);
-    assert_int_equal(totals_now().free_dirty_bytes, SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_released, 5);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, SUPERSLAB_BYTES);
 }
 
 static void test_superslab_in_use_stays(void **state)
@@ -150,8 +119,8 @@ static void test_superslab_in_use_stays(void **state)
     arena_free(a, 63);
     for (unsigned i = 0; i < 4; i++)
         decay(1);
-    assert_int_equal(totals_now().superslabs_released, 0);
-    assert_int_equal(totals_now().free_clean_bytes, 63 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_released, 0);
+    assert_int_equal(arena_totals_now().free_clean_bytes, 63 * SLAB_BYTES);
     assert_false(reads_zero(a + 63));
 }
 
@@ -166,11 +135,11 @@ static void test_a_pass_is_spread_over_ticks(void **state)
         arena_free(slabs[i], 31);
     decay(KEEP_ALL);
     decay(KEEP_ALL);
-    const uint64_t once = totals_now().purged_bytes;
+    const uint64_t once = arena_totals_now().purged_bytes;
     assert_true(once > 0 && once < COUNT * 31 * SLAB_BYTES); /* a bounded piece of work */
     for (unsigned i = 0; i < 10; i++)
         arena_decay(++now_ms, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().purged_bytes, COUNT * 31 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().purged_bytes, COUNT * 31 * SLAB_BYTES);
 }
 
 static void test_purge_all_at_once(void **state)
@@ -179,9 +148,9 @@ static void test_purge_all_at_once(void **state)
     const uint32_t a = take_touched(70);
     arena_free(a + 1, 69);
     assert_int_equal(arena_purge_all(), 69 * SLAB_BYTES);
-    assert_int_equal(totals_now().superslabs_released, 2);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
-    assert_int_equal(totals_now().purged_bytes, 69 * SLAB_BYTES);
+    assert_int_equal(arena_totals_now().superslabs_released, 2);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().purged_bytes, 69 * SLAB_BYTES);
     assert_false(reads_zero(a));
     assert_true(reads_zero(a + 1));
     assert_int_equal(arena_purge_all(), 0);
@@ -197,7 +166,7 @@ static void test_locked_pages_stay_dirty(void **state)
         skip();
     arena_free(a + 1, 1);
     assert_int_equal(arena_purge_all(), 0);
-    assert_int_equal(totals_now().free_dirty_bytes, SLAB_BYTES);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, SLAB_BYTES);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), a + 1);
     assert_false(zeroed);
 }
@@ -205,7 +174,7 @@ static void test_locked_pages_stay_dirty(void **state)
 static void test_the_floor_stays(void **state)
 {
     (void)state;
-    set_policy(5 * SLAB_BYTES, 0, 0);
+    set_decay_policy(5 * SLAB_BYTES, 0, 0);
     uint32_t slabs[4];
     for (unsigned i = 0; i < 4; i++)
         slabs[i] = take_touched(32);
@@ -214,17 +183,17 @@ static void test_the_floor_stays(void **state)
     for (unsigned i = 0; i < 4; i++)
         decay(KEEP_ALL);
     /* 12 slabs, 3 a SuperSlab: two of those reach the floor of 5. */
-    assert_int_equal(totals_now().free_dirty_bytes, 3 * SLAB_BYTES);
-    set_policy(0, 0, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 3 * SLAB_BYTES);
+    set_decay_policy(0, 0, 0);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
 }
 
 static void test_the_rate_bounds_decay(void **state)
 {
     (void)state;
     enum { COUNT = 12 };
-    set_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    set_decay_policy(0, 4 * SUPERSLAB_BYTES, 0);
     arena_has_credit(now_ms); /* it begins with nothing */
     now_ms += 10 * DECAY_MS;
     uint32_t slabs[COUNT];
@@ -235,19 +204,19 @@ static void test_the_rate_bounds_decay(void **state)
     decay(KEEP_ALL);
     decay(KEEP_ALL);
     /* Two seconds' credit, in whole SuperSlabs, and the last may overdraw. */
-    const uint64_t at_once = totals_now().purged_bytes;
+    const uint64_t at_once = arena_totals_now().purged_bytes;
     assert_in_range(at_once, 8 * 31 * SLAB_BYTES, 9 * 31 * SLAB_BYTES);
     arena_decay(now_ms += 10, DECAY_MS, KEEP_ALL);
-    assert_int_equal(totals_now().purged_bytes, at_once);
+    assert_int_equal(arena_totals_now().purged_bytes, at_once);
     arena_decay(now_ms += 500, DECAY_MS, KEEP_ALL);
-    assert_in_range(totals_now().purged_bytes, at_once + SLAB_BYTES, at_once + 3 * 31 * SLAB_BYTES);
+    assert_in_range(arena_totals_now().purged_bytes, at_once + SLAB_BYTES, at_once + 3 * 31 * SLAB_BYTES);
 }
 
 static void test_what_is_asked_for_costs_no_credit(void **state)
 {
     (void)state;
     enum { COUNT = 24 };
-    set_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    set_decay_policy(0, 4 * SUPERSLAB_BYTES, 0);
     decay(KEEP_ALL); /* fills the credit */
     for (unsigned i = 0; i < 4; i++) {
         const uint32_t a = take_touched(COUNT * 32);
@@ -258,13 +227,13 @@ static void test_what_is_asked_for_costs_no_credit(void **state)
     arena_free(stays + 1, 31);
     decay(KEEP_ALL);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().free_dirty_bytes, 0);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
 }
 
 static void test_debt_is_bounded(void **state)
 {
     (void)state;
-    set_policy(0, SUPERSLAB_BYTES, 0);
+    set_decay_policy(0, SUPERSLAB_BYTES, 0);
     assert_true(arena_has_credit(now_ms += 10 * DECAY_MS));
     for (unsigned i = 0; i < 100; i++)
         arena_charge_credit(SUPERSLAB_BYTES);
@@ -276,15 +245,15 @@ static void test_debt_is_bounded(void **state)
 static void test_the_floor_keeps_no_empty_mappings(void **state)
 {
     (void)state;
-    set_policy(64 * SUPERSLAB_BYTES, 0, 0);
+    set_decay_policy(64 * SUPERSLAB_BYTES, 0, 0);
     const uint32_t a = take_touched(8 * 32);
     arena_free(a, 8 * 32);
     for (unsigned i = 0; i < 8; i++) /* empty, and without pages */
         arena_purge_free(a / SUPERSLAB_SLABS + i, UINT32_MAX, PURGE_ASKED_FOR);
-    assert_int_equal(totals_now().mapped_bytes, 8 * SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().mapped_bytes, 8 * SUPERSLAB_BYTES);
     decay(KEEP_ALL);
     decay(KEEP_ALL);
-    assert_int_equal(totals_now().mapped_bytes, SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().mapped_bytes, SUPERSLAB_BYTES);
 }
 
 static struct arena_flow flow_now(void)
