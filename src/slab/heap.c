@@ -250,11 +250,33 @@ void heap_report_moved(struct heap *h)
     h->reported_blocks = h->moved_blocks;
 }
 
+/* `highest` was taken, and no higher one with it. */
+FAST void note_taken(struct slab *s, uint32_t slab, const void *highest)
+{
+    uint32_t offset = (uint32_t)((uintptr_t)highest - (uintptr_t)window_slab_address(slab));
+    uint32_t end = bin_block_index(bin_info(s->bin), offset) + 1;
+    if (end > s->fresh)
+        s->fresh = end;
+}
+
+/* Blocks that nobody has had yet would be among the next `want`. Before them come those that other threads have freed:
+ * otherwise a thread whose blocks are all freed elsewhere goes through the whole of each slab before it collects any. */
+FAST bool should_collect(const struct heap *h, unsigned bin, unsigned want)
+{
+    uint32_t slab = h->bins[bin].list;
+    return slab != SLAB_NONE && slab_used_free_count(slab_at(slab)) < want &&
+           UNLIKELY(load_relaxed(&h->remote_stack) != SLAB_NONE);
+}
+
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 {
     struct heap_bin *b = &h->bins[bin];
     unsigned taken = 0;
     lock_acquire(&h->lock);
+    if (should_collect(h, bin, want)) {
+        heap_drain(h);
+        heap_choose_slab(h, bin);
+    }
     while (taken < want) {
         uint32_t slab = b->list;
         if (slab == SLAB_NONE || UNLIKELY(slab_is_cold(slab_at(slab)))) {
@@ -270,6 +292,7 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
             taken += slab_take(slab, last - taken, want - taken);
         else
             taken += take_resident(h, slab, last - taken, want - taken);
+        note_taken(s, slab, last[1 - (int)taken]);
         if (slab_is_cold(s))
             pass_on(h, slab);
     }

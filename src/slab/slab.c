@@ -15,6 +15,7 @@ void slab_init(uint32_t index, unsigned bin)
     struct slab *s = slab_at(index);
     const struct bin_info *info = bin_info(bin);
     s->next = s->prev = SLAB_NONE;
+    s->fresh = 0;
     s->block_count = info->block_count;
     s->free_count = info->block_count;
     s->bin = (uint8_t)bin;

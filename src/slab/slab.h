@@ -50,7 +50,8 @@ struct slab {
     uint32_t cold_count; /* free blocks that lie on them, at least in part */
     uint32_t seen;       /* what the last purge pass saw; 0: blocks were taken since */
     uint32_t page_shift; /* log2 of the page size that `purged` counts in */
-    uint32_t reserved[3];
+    uint32_t fresh;      /* blocks with this number and above nobody has had since the slab was attached. heap.c */
+    uint32_t reserved[2];
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
@@ -70,6 +71,13 @@ FAST struct slab *slab_in(struct window_view view, uint32_t index)
 FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
 {
     return index & ~((1u << info->run_slabs_log2) - 1u);
+}
+
+/* Free blocks that somebody has had: their lines and pages have been touched. All others come after them, since the lowest
+ * free block is taken first. */
+FAST uint32_t slab_used_free_count(const struct slab *s)
+{
+    return s->free_count - (s->block_count - s->fresh);
 }
 
 /* Fresh state: every block is free. */

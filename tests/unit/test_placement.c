@@ -77,6 +77,33 @@ static void test_a_sparse_slab_waits_until_the_end(void **state)
     assert_int_equal(h->bins[BIN].list, slab_number(SPARSE));
 }
 
+/* A thread whose blocks are freed by others goes round in what it has used already. */
+static void test_what_others_freed_is_taken_before_what_nobody_had(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    assert_int_equal(take_blocks(h, BIN, blocks, 6), 6);
+    deliver_block(blocks[2], BIN);
+    deliver_block(blocks[4], BIN);
+    void *out[4];
+    assert_int_equal(heap_refill(h, BIN, &out[1], 2), 2);
+    assert_ptr_equal(out[1], blocks[2]);
+    assert_ptr_equal(out[0], blocks[4]);
+    /* What is at hand will do: nothing is collected for it. */
+    heap_flush(h, BIN, &blocks[3], 1);
+    deliver_block(blocks[0], BIN);
+    assert_int_equal(heap_refill(h, BIN, &out[0], 1), 1);
+    assert_ptr_equal(out[0], blocks[3]);
+    assert_int_not_equal(load_relaxed(&h->remote_stack), SLAB_NONE);
+    /* Too few: the rest are blocks that nobody has had yet. */
+    assert_int_equal(heap_refill(h, BIN, &out[2], 3), 3);
+    assert_ptr_equal(out[2], blocks[0]);
+    assert_ptr_equal(out[1], (char *)blocks[5] + bin_info(BIN)->block_bytes);
+    assert_ptr_equal(out[0], (char *)out[1] + bin_info(BIN)->block_bytes);
+    assert_int_equal(load_relaxed(&h->remote_stack), SLAB_NONE);
+    assert_int_equal(h->slabs_attached, 1);
+}
+
 static void test_a_thief_finds_the_one_heap_of_many(void **state)
 {
     (void)state;
@@ -131,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_the_fullest_slab_is_next),
         cmocka_unit_test(test_of_equals_the_lowest),
         cmocka_unit_test(test_a_sparse_slab_waits_until_the_end),
+        cmocka_unit_test(test_what_others_freed_is_taken_before_what_nobody_had),
         cmocka_unit_test(test_a_thief_finds_the_one_heap_of_many),
         cmocka_unit_test(test_the_fullest_is_stolen),
     };
