@@ -37,6 +37,7 @@
 #define MAP_TAIL 0x020u
 
 #define SLAB_RECORD_BYTES 128u
+#define SLAB_RECORD_LENT_BYTES 24u /* of these, the first: for whoever has the slab and is no heap */
 #define REMOTE_RECORD_BYTES 64u
 #define BITMAP_BYTES 512u /* one bit per 16-byte block of a slab */
 

@@ -12,7 +12,7 @@ struct large_record {
     uint64_t usable_bytes;
     uint32_t slabs;
 };
-_Static_assert(sizeof(struct large_record) <= SLAB_RECORD_BYTES, "it has a slab record's room");
+_Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
 enum {
     MOVE_MIN_SLABS = 8, /* a run that cannot grow where it stands is moved by page tables from this size on */

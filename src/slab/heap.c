@@ -59,9 +59,11 @@ static void check_no_remote_bits(uint32_t slab)
 /* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
 static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
 {
+    const bool was_attached = slab_at(slab)->words != NULL;
     slab_init(slab, bin);
     struct remote *r = remote_at(slab);
-    check_no_remote_bits(slab);
+    if (was_attached) /* nobody has freed into any other, and to look would only fault its page in */
+        check_no_remote_bits(slab);
     store_relaxed(&r->owner, h->id);
     heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     exchange_acq_rel(&r->news, 0);

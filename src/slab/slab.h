@@ -55,6 +55,7 @@ struct slab {
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
+_Static_assert(offsetof(struct slab, words) >= SLAB_RECORD_LENT_BYTES, "`words` is NULL until a heap has the slab");
 _Static_assert(offsetof(struct slab, inline_words) == 64, "header and bitmap in a cache line each");
 
 FAST struct slab *slab_at(uint32_t index)

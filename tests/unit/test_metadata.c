@@ -33,6 +33,25 @@ static unsigned bitmap_pages(void)
     return resident_pages(window.free_bitmaps, bytes) + resident_pages(window.remote_bitmaps, bytes);
 }
 
+static unsigned remote_bitmap_pages(void)
+{
+    return resident_pages(window.remote_bitmaps, load_acquire(&window.limit) * BITMAP_BYTES);
+}
+
+/* Before any slab has had another owner. */
+static void test_nobody_looks_for_remote_frees_in_a_new_slab(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const unsigned count = take_slabs(h, BIN_64, blocks, 3);
+    assert_int_equal(remote_bitmap_pages(), 0);
+    deliver_block(blocks[0], BIN_64);
+    assert_in_range(remote_bitmap_pages(), 1, 2);
+    drain(h);
+    heap_flush(h, BIN_64, blocks + 1, count - 1);
+    age(h, true);
+}
+
 /* Everything that a slab goes through. */
 static void live(unsigned bin, unsigned slabs)
 {
@@ -58,9 +77,10 @@ static void live(unsigned bin, unsigned slabs)
 static void test_bitmaps_beside_the_records(void **state)
 {
     (void)state;
+    const unsigned before = bitmap_pages();
     for (unsigned bin = BIN_192; bin <= BIN_32K; bin += 3)
         live(bin, 6);
-    assert_int_equal(bitmap_pages(), 0);
+    assert_int_equal(bitmap_pages(), before);
     live(BIN_64, 2);
     assert_in_range(bitmap_pages(), 1, 8);
 }
@@ -81,6 +101,7 @@ static void test_records_of_slabs_that_were_never_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_looks_for_remote_frees_in_a_new_slab),
         cmocka_unit_test(test_bitmaps_beside_the_records),
         cmocka_unit_test(test_records_of_slabs_that_were_never_used),
     };
