@@ -5,7 +5,7 @@
  * short-lived slot, 1 that of a long-lived slot, and 4 swap the block of a random slot, mostly a long-lived one, for
  * what lies in a random place of a transfer area that all threads share. So any thread frees blocks of any other, at
  * no particular time and never in bulk. Sizes are 16 bytes to 1 MiB, each doubling half as likely as the one below.
- * An operation is one malloc or one free; a swap counts none. */
+ * An operation is one malloc or one free; a swap counts none. The clock starts when all slots are full. */
 #define _GNU_SOURCE
 #include "blocks.h"
 
@@ -21,6 +21,11 @@ static uint64_t short_slots = 1024;
 /* Whoever exchanges a pointer owns the block it got. The exchanges publish what was written to it (release) and see
  * what the thread before has written (acquire). */
 static _Atomic(char *) transfer[TRANSFER_SLOTS];
+
+static inline __attribute__((always_inline)) char *random_block(uint32_t random, uint64_t salt, const bool check)
+{
+    return bench_malloc_labelled(bench_size_skewed(random, SIZE_MIN_BYTES, SIZE_DOUBLINGS), salt, check);
+}
 
 /* 1 if there was something to free. */
 static inline __attribute__((always_inline)) uint64_t release(char *block, uint64_t salt, const bool check)
@@ -50,8 +55,7 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
                                  : &young[bench_scale((uint32_t)draw, young_count)];
         if (kind <= 11) {
             done += release(*slot, salt, check) + 1;
-            size_t size = bench_size_skewed((uint32_t)(draw >> 32), SIZE_MIN_BYTES, SIZE_DOUBLINGS);
-            *slot = bench_malloc_labelled(size, salt, check);
+            *slot = random_block((uint32_t)(draw >> 32), salt, check);
         } else {
             uint32_t place = bench_scale((uint32_t)(draw >> 32), TRANSFER_SLOTS);
             *slot = atomic_exchange_explicit(&transfer[place], *slot, memory_order_acq_rel);
@@ -62,6 +66,15 @@ static inline __attribute__((always_inline)) uint64_t run_batch(struct bench_wor
 }
 
 BENCH_DEFINE_RUN(run_batch, ops)
+
+static void prepare(struct bench_worker *worker)
+{
+    const struct bench_options *options = worker->options;
+    char **slots = worker->state;
+    for (uint64_t i = 0; i < short_slots * (1 + LONG_PER_SHORT); i++) {
+        slots[i] = random_block((uint32_t)(bench_random(&worker->random) >> 32), options->seed, options->check);
+    }
+}
 
 /* Its own blocks, and what lies in the transfer area: others may still add to that, but the last to end finds all. */
 static void finish(struct bench_worker *worker)
@@ -88,6 +101,7 @@ int main(int argc, char **argv)
         .name = "mixed_lifetimes",
         .state_bytes = short_slots * (1 + LONG_PER_SHORT) * sizeof(char *),
         .ops_per_batch = 4096,
+        .prepare = prepare,
         .run = run,
         .finish = finish,
     };
