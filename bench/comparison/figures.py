@@ -232,23 +232,27 @@ def quotients(dividends, divisors):
 
 
 def summarise_scaling(suite, subject, peers):
-    """Rows of one group share `group` and differ in `threads`. A group named control has no library."""
+    """Rows of one group share `group` and differ in `threads`; one may have as many as another and fewer blocks for each.
+    The control has no library."""
     groups = {}
     for row in suite["rows"]:
         summarise_row(row, subject, peers)
-        groups.setdefault(row["group"], {})[(row["bench"], row["threads"])] = row
+        kind = "shares" if row.get("shares") else row["bench"]
+        groups.setdefault(row["group"], {})[(kind, row["threads"])] = row
     suite["scaling"] = []
     for group, rows in groups.items():
         control = [rows[("control", n)]["runs"]["none"] for n in suite["threads"]]
         control_two, control_many = speed_up(control[0], control[1]), speed_up(control[1], control[2])
-        bench = next(name for name, _ in rows if name != "control")
+        bench = next(name for name, _ in rows if name not in ("control", "shares"))
         by_threads = [rows[(bench, n)]["runs"] for n in suite["threads"]]
         entry = {"name": group, "libraries": {}, "control": {"two": ratio_of(known(control_two)),
                                                              "many": ratio_of(known(control_many))}}
         for library in by_threads[0]:
             two = speed_up(by_threads[0][library], by_threads[1][library])
             many = speed_up(by_threads[1][library], by_threads[2][library])
+            shares = rows.get(("shares", suite["threads"][2]), {"runs": {}})["runs"].get(library, [])
             entry["libraries"][library] = {"two": ratio_of(known(two)), "many": ratio_of(known(many)),
+                                           "shares": ratio_of(known(speed_up(by_threads[1][library], shares))),
                                            "two_to_control": ratio_of(quotients(two, control_two))}
         suite["scaling"].append(entry)
 

@@ -9,24 +9,27 @@ class Row:
     """One line of a table. `group`: rows that run in the same rounds, one after the other. `bench` is the name of a
     program below build/bench; `program` a real program of programs.py. Exactly one of command and program is set.
     `at_once`: how many runs may go on side by side, if the machine has `room_mib` for each; `idles`: it says when it only
-    idles from there on. `timed`: a row about memory that asks for time as well."""
+    idles from there on. `timed`: a row about memory that asks for time as well. `shares`: its threads hold no more blocks
+    in all than two threads of the same group do."""
 
     def __init__(self, name, bench="", command=None, program=None, threads=1, group=None, floor=False, at_once=1,
-                 room_mib=0, idles=False, timed=False):
+                 room_mib=0, idles=False, timed=False, shares=False):
         self.name, self.bench, self.command, self.program = name, bench, command, program
         self.threads, self.group, self.floor = threads, group or name, floor
-        self.at_once, self.room_mib, self.idles, self.timed = at_once, room_mib, idles, timed
+        self.at_once, self.room_mib, self.idles, self.timed, self.shares = at_once, room_mib, idles, timed, shares
 
     def described(self):
         """The part of a document that does not come from runs. A benchmark's folder is one machine's."""
         command = [self.bench] + self.command[1:] if self.bench else self.command or []
         return {"name": self.name, "bench": self.bench, "command": command, "threads": self.threads,
-                "group": self.group, "unit": "ns per operation" if self.bench else "seconds", "timed": self.timed}
+                "group": self.group, "unit": "ns per operation" if self.bench else "seconds", "timed": self.timed,
+                "shares": self.shares}
 
 
 QUICK = "quick"
 FLOOR = "floor"  # the stub allocator is a fair bound here: no blocks change threads, or few
 SCALING = "scaling"
+HANDOVER = "handover"  # blocks change threads, first in, first out: scaling is judged by handing them over alone
 
 # name in the table, program, options, threads, marks
 TABLE = (
@@ -36,9 +39,9 @@ TABLE = (
     ("larson, 8 threads", "larson", "", 8, (QUICK, FLOOR)),
     ("mid_large, 8 KiB", "mid_large", "", 1, (QUICK, FLOOR, SCALING)),
     ("mid_large, 2 to 32 KiB", "mid_large", "--min-size 2048 --max-size 32768", 1, (FLOOR,)),
-    ("producer_consumer, one by one", "producer_consumer", "--batch 1", 2, (QUICK, SCALING)),
-    ("producer_consumer, batches of 100", "producer_consumer", "--batch 100", 2, (SCALING,)),
-    ("many_to_one", "many_to_one", "", 4, (SCALING,)),
+    ("producer_consumer, one by one", "producer_consumer", "--batch 1", 2, (QUICK, SCALING, HANDOVER)),
+    ("producer_consumer, batches of 100", "producer_consumer", "--batch 100", 2, (SCALING, HANDOVER)),
+    ("many_to_one", "many_to_one", "", 4, (SCALING, HANDOVER)),
     ("burst of 25", "burst", "--width 25 --order 1", 1, ()),
     ("burst of 100", "burst", "--width 100 --order 1", 1, (SCALING,)),
     ("burst of 1000", "burst", "--width 1000 --order 1", 1, (QUICK,)),
@@ -61,11 +64,16 @@ TABLE = (
     ("server_sessions, 2 threads", "server_sessions", "", 2, ()),
     ("random_free", "random_free", "", 1, ()),
     ("mixed_lifetimes", "mixed_lifetimes", "", 2, (SCALING,)),
-    ("alloc_test", "alloc_test", "", 1, (SCALING,)),
+    ("alloc_test", "alloc_test", "", 1, (FLOOR, SCALING)),
     ("xmalloc", "xmalloc", "", 2, (QUICK, SCALING)),
     ("rss_1g", "rss_1g", "--seconds 6", 1, ()),  # a timeline: in less it cannot grow as it should
 )
 SCALING_THREADS = (1, 2, 64)
+# How many blocks each thread holds by itself, by option. Larson's threads live for so many rounds over theirs: they shall
+# not become shorter-lived when they hold fewer.
+POPULATIONS = {"larson": ("--blocks", 1000, ("--rounds", 100)), "mid_large": ("--slots", 256, None),
+               "server_sessions": ("--sessions", 512, None), "mixed_lifetimes": ("--slots", 1024, None),
+               "alloc_test": ("--slots", 65536, None)}
 
 # How many runs of a row go on side by side. A process that sleeps does not disturb another, and those of idle_burst have
 # their burst one after the other; of those that work all the time there are no more than leave each its pace on two
@@ -104,18 +112,36 @@ def bench_rows(build, seconds, quick=False, latency=False):
             for name, program, options, threads, marks in TABLE if not quick or QUICK in marks]
 
 
+def sharing(program, two, many):
+    """Options with which `many` threads hold as many blocks in all as `two` do without. None: there are none."""
+    if program not in POPULATIONS:
+        return None
+    option, count, inverse = POPULATIONS[program]
+    options = "%s %d" % (option, max(1, count * two // many))
+    return options if inverse is None else "%s %s %d" % (options, inverse[0], inverse[1] * many // two)
+
+
 def scaling_rows(build, seconds):
-    """For each threaded benchmark a group: the control loop, which allocates nothing, and the benchmark, each with few,
-    two and many threads."""
+    """For each threaded benchmark a group: a control that allocates nothing, and the benchmark, each with few, two and many
+    threads; and with many that hold no more blocks in all than two."""
     folder = os.path.join(build, "bench")
+    _, two, many = SCALING_THREADS
     rows = []
     for name, program, options, _, marks in TABLE:
-        if SCALING in marks:
-            group = name.replace(", 1 thread", "")
-            for bench, chosen in (("control", ""), (program, options)):
-                rows += [Row("%s, %s %d" % (group, bench, threads), bench,
-                             bench_command(folder, bench, chosen, threads, seconds), threads=threads, group=group)
-                         for threads in SCALING_THREADS]
+        if SCALING not in marks:
+            continue
+        group = name.replace(", 1 thread", "")
+        control = (os.path.join(folder, "handover"), program, options) if HANDOVER in marks else (folder, "control", "")
+        for bench, (place, source, chosen) in (("control", control), (program, (folder, program, options))):
+            rows += [Row("%s, %s %d" % (group, bench, threads), bench,
+                         bench_command(place, source, chosen, threads, seconds), threads=threads, group=group,
+                         floor=FLOOR in marks)
+                     for threads in SCALING_THREADS]
+        shared = sharing(program, two, many)
+        if shared:
+            rows.append(Row("%s, %s %d, same blocks" % (group, program, many), program,
+                            bench_command(folder, program, "%s %s" % (options, shared), many, seconds), threads=many,
+                            group=group, floor=FLOOR in marks, shares=True))
     return rows
 
 

@@ -27,6 +27,8 @@ def commands():
     """(program, options, folders of its flavours)"""
     plain, both = ("bench",), ("bench", os.path.join("bench", "latency"))
     yield "control", ["--threads", "2"], plain
+    for program, options in {tuple(row[1:3]) for row in suite.TABLE if suite.HANDOVER in row[4]}:
+        yield program, options.split() + ["--threads", "4"], (os.path.join("bench", "handover"),)
     rows = [(row[1:4], both) for row in suite.TABLE]
     rows += [(row[1:4], plain) for row in suite.MEMORY_TABLE + profiles.TABLE + profiles.MEMORY_TABLE
              if row[1:3] not in [other[1:3] for other in suite.TABLE]]

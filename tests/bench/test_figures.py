@@ -121,6 +121,7 @@ class Scaling(unittest.TestCase):
         for bench, library, times in (("control", "none", (10.0, 5.0, 5.0)), ("b", "ours", (10.0, 8.0, 10.0))):
             rows += [dict(row("%s %d" % (bench, n), **{library: runs(time, time)}), bench=bench, threads=n, group="b")
                      for n, time in zip((1, 2, 64), times)]
+        rows.append(dict(row("b 64, same blocks", ours=runs(6.0, 6.0)), bench="b", threads=64, group="b", shares=True))
         whole = {"rows": rows, "threads": [1, 2, 64]}
         figures.summarise_scaling(whole, "ours", [])
         entry = whole["scaling"][0]
@@ -128,6 +129,14 @@ class Scaling(unittest.TestCase):
         self.assertEqual(entry["libraries"]["ours"]["two"]["median"], 1.25)
         self.assertEqual(entry["libraries"]["ours"]["two_to_control"]["median"], 0.625)
         self.assertEqual(entry["libraries"]["ours"]["many"]["median"], 0.8)
+        self.assertAlmostEqual(entry["libraries"]["ours"]["shares"]["median"], 8.0 / 6.0)
+
+    def test_many_threads_share_what_two_hold(self):
+        self.assertEqual(suite.sharing("alloc_test", 2, 64), "--slots 2048")
+        self.assertEqual(suite.sharing("larson", 2, 64), "--blocks 31 --rounds 3200")  # as many replacements in a life
+        self.assertIsNone(suite.sharing("burst", 2, 64))
+        folders = {tuple(r.command[0].split("/")[1:-1]) for r in suite.scaling_rows("b", 1) if r.bench == "control"}
+        self.assertEqual(folders, {("bench",), ("bench", "handover")})
 
 
 class Latency(unittest.TestCase):
