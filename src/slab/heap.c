@@ -53,7 +53,7 @@ static void check_no_remote_bits(uint32_t slab)
 {
     const struct bin_info *info = bin_info(slab_at(slab)->bin);
     for (unsigned w = 0; w < info->word_count; w++)
-        CHECK(load_relaxed(&remote_words(slab, info)[w]) == 0, "double free, in the slab at", window_slab_address(slab));
+        CHECK(load_relaxed(remote_word(slab, w)) == 0, "double free, in the slab at", window_slab_address(slab));
 }
 
 /* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
@@ -113,7 +113,6 @@ void heap_collect(struct heap *h, uint32_t slab, uint64_t news)
 {
     struct slab *s = slab_at(slab);
     const struct bin_info *info = bin_info(s->bin);
-    uint64_t *words = remote_words(slab, info);
     uint32_t before = s->free_count;
     for (news &= ~NEWS_HELD; news != 0; news &= news - 1) {
         unsigned w = lowest_bit(news);
@@ -121,8 +120,9 @@ void heap_collect(struct heap *h, uint32_t slab, uint64_t news)
         for (; w < end && w < info->word_count; w++) {
             /* The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit
              * that is set later comes with news of its own. */
-            if (load_relaxed(&words[w]) != 0)
-                slab_put_word(slab, w, exchange_acquire(&words[w], 0));
+            uint64_t *word = remote_word(slab, w);
+            if (load_relaxed(word) != 0)
+                slab_put_word(slab, w, exchange_acquire(word, 0));
         }
     }
     uint32_t collected = s->free_count - before;

@@ -16,7 +16,7 @@ void remote_deliver(uint32_t slab, const struct bin_info *info, unsigned word, u
 {
     struct remote *r = remote_at(slab);
     /* R1: release, so that what the program did to the block is over before the owner hands it out again */
-    uint64_t before = fetch_or_release(&remote_words(slab, info)[word], mask);
+    uint64_t before = fetch_or_release(remote_word(slab, word), mask);
     if (UNLIKELY((before & mask) != 0))
         slab_fail_double_free(slab, info, word, before & mask);
     /* R2: never a plain load first: the read-modify-write puts us before or behind the owner's re-arming */

@@ -31,11 +31,13 @@ FAST struct remote *remote_at(uint32_t slab)
     return (struct remote *)(window.remotes + (size_t)slab * REMOTE_RECORD_BYTES);
 }
 
-FAST uint64_t *remote_words(uint32_t slab, const struct bin_info *info)
+/* The first words lie beside `news`, whatever the bin: a slab of small blocks that is used at its beginning only, as those of
+ * threads whose blocks others free are, costs producer and drainer one cache line, and no page of the bitmaps. */
+FAST uint64_t *remote_word(uint32_t slab, unsigned word)
 {
-    if (info->word_count <= REMOTE_INLINE_WORDS)
-        return remote_at(slab)->inline_words;
-    return (uint64_t *)(window.remote_bitmaps + (size_t)slab * BITMAP_BYTES);
+    if (LIKELY(word < REMOTE_INLINE_WORDS))
+        return &remote_at(slab)->inline_words[word];
+    return (uint64_t *)(window.remote_bitmaps + (size_t)slab * BITMAP_BYTES) + word;
 }
 
 /* REMOTE: hands blocks back to whoever owns the slab. Any thread that holds the blocks; no lock, no errno. */

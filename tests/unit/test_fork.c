@@ -210,7 +210,7 @@ static void test_what_dead_producers_left_is_collected(void **state)
     const uint64_t bits = 1u << slab_block_number(info, b.blocks[0]) |
                           1u << slab_block_number(info, b.blocks[1]) |
                           1u << slab_block_number(info, b.blocks[2]);
-    fetch_or_release(&remote_words(slab, info)[0], bits);
+    fetch_or_release(remote_word(slab, 0), bits);
     store_relaxed(&remote_at(slab)->news, news_of_word(0));
     assert_child_passes(child_collects, &b);
     /* Here nobody died: the delivery is completed, and the owner frees the rest. */

@@ -170,7 +170,7 @@ static void test_bits_set_before_the_theft_come_with_their_news(void **state)
     struct heap *x = parked_heap(BIN, 5);
     struct heap *thief = new_heap();
     const uint32_t slab = slab_of(blocks[0], BIN);
-    fetch_or_release(&remote_words(slab, bin_info(BIN))[0], 0x3); /* R1 of blocks 0 and 1; R2 is still to come */
+    fetch_or_release(remote_word(slab, 0), 0x3); /* R1 of blocks 0 and 1; R2 is still to come */
     assert_int_equal(take_blocks(thief, BIN, blocks + 5, 1), 1);
     assert_int_equal(thief->bins[BIN].outstanding, 6);
     assert_int_equal(thief->bins[BIN].collected_blocks, 0);
@@ -191,7 +191,7 @@ static void test_rearm_after_fork_finds_what_dead_producers_left(void **state)
     take_blocks(h, BIN, blocks, SLAB_BLOCKS);
     const uint32_t slab = slab_of(blocks[0], BIN);
     /* One producer died after R1, another after R2. */
-    fetch_or_release(&remote_words(slab, bin_info(BIN))[0], 0x30);
+    fetch_or_release(remote_word(slab, 0), 0x30);
     store_relaxed(&remote_at(slab)->news, NEWS_HELD);
     lock_acquire(&h->lock);
     heap_rearm_after_fork(h, slab);
