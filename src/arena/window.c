@@ -112,6 +112,31 @@ static bool window_try(uintptr_t base, size_t bytes)
     return false;
 }
 
+uint32_t window_run_head(uint32_t slab)
+{
+    for (uint32_t back = 1; back < MAP_RUN_SLABS_MAX && back < slab; back++) {
+        uint32_t word = load_relaxed(window_word(slab - back));
+        if (word != 0)
+            return map_run_slabs(word) > back ? slab - back : 0;
+    }
+    return 0;
+}
+
+uint32_t window_large_slabs(uint32_t superslab)
+{
+    uint32_t at = superslab * SUPERSLAB_SLABS, end = at + SUPERSLAB_SLABS;
+    uint32_t head = load_relaxed(window_word(at)) == 0 ? window_run_head(at) : 0;
+    uint32_t run_end = head != 0 ? head + map_run_slabs(load_relaxed(window_word(head))) : 0;
+    uint32_t count = 0;
+    for (; at < end; at++) {
+        uint32_t slabs = map_run_slabs(load_relaxed(window_word(at)));
+        if (slabs != 0)
+            run_end = at + slabs;
+        count += at < run_end;
+    }
+    return count;
+}
+
 bool window_start(void)
 {
     /* ThreadSanitizer watches a few address ranges only; on x86-64 the lowest 512 GiB are one of them. */

@@ -12,9 +12,8 @@
  * The slab map says for each slab who owns it. One word:
  *
  *   owner << 12 | bin * 16      a slab of a heap; owner >= 1
- *           0   | MAP_LARGE     first slab of a large block
- *           0   | MAP_TAIL      its other slabs
- *           0                   nothing handed out
+ *           0   | MAP_LARGE + n first of the n slabs of a large block
+ *           0                   the others of those (window_run_head), or nothing handed out
  *
  * Invariant: slab map, slab records and bitmaps are mapped for every index below `limit`; they are valid when zero
  * and never unmapped. */
@@ -33,8 +32,8 @@
 
 #define MAP_OWNER_SHIFT 12u
 #define MAP_OWNER_MAX ((1u << 20) - 1)
-#define MAP_LARGE 0x010u
-#define MAP_TAIL 0x020u
+#define MAP_LARGE 0x800u
+#define MAP_RUN_SLABS_MAX 1024u
 
 #define SLAB_RECORD_BYTES 128u
 #define SLAB_RECORD_LENT_BYTES 24u /* of these, the first: for whoever has the slab and is no heap */
@@ -81,6 +80,18 @@ FAST void *window_slab_address(uint32_t slab)
 {
     return (void *)(window.base + ((uintptr_t)slab << SLAB_SHIFT));
 }
+
+/* How many slabs the large block has whose first slab's map word this is; 0: it is no such word. */
+FAST uint32_t map_run_slabs(uint32_t word)
+{
+    return word / MAP_LARGE == 1 ? word % MAP_LARGE : 0;
+}
+
+/* Of a slab whose map word is 0: the first slab of the large block that reaches over it, or 0. A walk over words of 0, up
+ * to MAP_RUN_SLABS_MAX. */
+uint32_t window_run_head(uint32_t slab);
+/* How many slabs of a SuperSlab belong to large blocks. A hint, where others come and go. */
+uint32_t window_large_slabs(uint32_t superslab);
 
 /* SLAB_RECORD_BYTES for whoever has the slab. */
 FAST void *window_slab_record(uint32_t slab)

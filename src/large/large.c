@@ -7,10 +7,9 @@
 #include "large/huge.h"
 #include "os/os.h"
 
-/* In the record of a run's first slab; guarded by whoever holds the block. */
+/* In the record of a run's first slab; guarded by whoever holds the block. How many slabs it has stands in the map. */
 struct large_record {
     uint64_t usable_bytes;
-    uint32_t slabs;
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
@@ -35,12 +34,6 @@ static size_t usable_for(size_t bytes)
     return align_up(bytes, os_page_bytes());
 }
 
-static void set_tail(uint32_t slab, uint32_t from, uint32_t to, uint32_t word)
-{
-    for (uint32_t i = from; i < to; i++)
-        store_release(window_word(slab + i), word);
-}
-
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
     if (bytes == 0)
@@ -51,10 +44,8 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
         uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
         if (slab != SLAB_NONE) {
             struct large_record *r = window_slab_record(slab);
-            r->slabs = slabs;
             r->usable_bytes = usable_for(bytes);
-            set_tail(slab, 1, slabs, MAP_TAIL);
-            store_release(window_word(slab), MAP_LARGE);
+            store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.run_count, 1);
             fetch_add_relaxed(&totals.alloc_count, 1);
@@ -68,14 +59,14 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
     return block;
 }
 
-/* The slab that `block` heads as a large block, or SLAB_NONE. */
-static uint32_t find_run(const void *block)
+/* The slab that `block` heads as a large block, and its map word; or SLAB_NONE. */
+static uint32_t find_run(const void *block, uint32_t *word)
 {
     uint64_t slab = window_slab_index(block);
-    if (slab >= load_acquire(&window.limit) || load_acquire(window_word((uint32_t)slab)) != MAP_LARGE ||
-        window_slab_address((uint32_t)slab) != block)
+    if (slab >= load_acquire(&window.limit))
         return SLAB_NONE;
-    return (uint32_t)slab;
+    *word = load_acquire(window_word((uint32_t)slab));
+    return map_run_slabs(*word) != 0 && window_slab_address((uint32_t)slab) == block ? (uint32_t)slab : SLAB_NONE;
 }
 
 /* Says what is wrong with an address that is no live block. */
@@ -84,7 +75,7 @@ static NORETURN void fail(const void *block)
     uint64_t slab = window_slab_index(block);
     if (slab < load_acquire(&window.limit)) {
         uint32_t word = load_relaxed(window_word((uint32_t)slab));
-        if (word == MAP_LARGE || word == MAP_TAIL)
+        if (map_run_slabs(word) != 0 || (word == 0 && window_run_head((uint32_t)slab) != 0))
             check_fail("free of a pointer into the middle of a block", block);
         check_fail("double free, or free of a pointer that malloc did not return", block);
     }
@@ -93,7 +84,8 @@ static NORETURN void fail(const void *block)
 
 void large_free(void *block)
 {
-    uint32_t slab = find_run(block);
+    uint32_t word;
+    uint32_t slab = find_run(block, &word);
     if (slab == SLAB_NONE) {
         if (!huge_free(block))
             fail(block);
@@ -101,13 +93,10 @@ void large_free(void *block)
         return;
     }
     /* The exchange decides between two threads that free the same block. */
-    uint32_t expected = MAP_LARGE;
-    const struct large_record *r = window_slab_record(slab);
-    uint32_t slabs = r->slabs;
-    uint64_t bytes = r->usable_bytes;
-    if (!cas_strong_acq_rel(window_word(slab), &expected, 0))
+    uint32_t slabs = map_run_slabs(word);
+    uint64_t bytes = ((const struct large_record *)window_slab_record(slab))->usable_bytes;
+    if (!cas_strong_acq_rel(window_word(slab), &word, 0))
         fail(block);
-    set_tail(slab, 1, slabs, 0);
     fetch_sub_relaxed(&totals.run_bytes, bytes);
     fetch_sub_relaxed(&totals.run_count, 1);
     fetch_add_relaxed(&totals.free_count, 1);
@@ -116,7 +105,8 @@ void large_free(void *block)
 
 size_t large_usable_bytes(const void *block)
 {
-    uint32_t slab = find_run(block);
+    uint32_t word;
+    uint32_t slab = find_run(block, &word);
     if (slab == SLAB_NONE)
         return huge_bytes(block);
     return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
@@ -178,26 +168,26 @@ static void *out_of_window(char *run, size_t bytes, size_t new_bytes)
 
 /* The run's pages go to a mapping outside the window, which grows by mremap from then on: programs that grow one array
  * beside another would copy it at every step. NULL: not done. */
-static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
+static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
 {
     uint64_t huge_total, huge_count;
     huge_read_totals(&huge_total, &huge_count);
-    if (r->slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
+    if (slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
         return NULL;
     size_t new_bytes = usable_for(bytes);
-    size_t more = new_bytes - r->slabs * SLAB_BYTES; /* it did not fit into the run */
+    size_t old_bytes = slabs * SLAB_BYTES;
+    size_t more = new_bytes - old_bytes; /* it did not fit into the run */
     bool granted = usage_take(more);
-    void *moved = granted ? out_of_window(window_slab_address(slab), r->slabs * SLAB_BYTES, new_bytes) : NULL;
+    void *moved = granted ? out_of_window(window_slab_address(slab), old_bytes, new_bytes) : NULL;
     if (moved == NULL) {
         if (granted)
             usage_give(more);
         huge_unreserve();
         return NULL;
     }
-    uint32_t slabs = r->slabs;
-    fetch_sub_relaxed(&totals.run_bytes, r->usable_bytes);
+    fetch_sub_relaxed(&totals.run_bytes, ((const struct large_record *)window_slab_record(slab))->usable_bytes);
     fetch_sub_relaxed(&totals.run_count, 1);
-    set_tail(slab, 0, slabs, 0);
+    store_release(window_word(slab), 0);
     arena_free_moved(slab, slabs);
     huge_enter(moved, new_bytes);
     return moved;
@@ -205,26 +195,26 @@ static void *move_out(uint32_t slab, struct large_record *r, size_t bytes)
 
 void *large_resize(void *block, size_t bytes)
 {
-    uint32_t slab = find_run(block);
+    uint32_t word;
+    uint32_t slab = find_run(block, &word);
     if (slab == SLAB_NONE)
         return bytes >= HUGE_STAYS_BYTES ? huge_resize(block, bytes) : NULL;
     struct large_record *r = window_slab_record(slab);
+    uint32_t have = map_run_slabs(word);
     if (bytes > LARGE_MAX_BYTES)
-        return move_out(slab, r, bytes);
+        return move_out(slab, have, bytes);
     if (bytes == 0)
         return NULL;
-    uint32_t have = r->slabs;
     uint32_t want = slabs_for(bytes);
     if (want > have) {
         bool zeroed;
         if (!arena_extend(slab, have, want, &zeroed))
-            return move_out(slab, r, bytes);
-        set_tail(slab, have, want, MAP_TAIL);
+            return move_out(slab, have, bytes);
+        store_release(window_word(slab), MAP_LARGE + want);
     } else if (want < have) {
-        set_tail(slab, want, have, 0);
+        store_release(window_word(slab), MAP_LARGE + want);
         arena_free(slab + want, have - want);
     }
-    r->slabs = want;
     fetch_add_relaxed(&totals.run_bytes, usable_for(bytes) - r->usable_bytes);
     r->usable_bytes = usable_for(bytes);
     return block;

@@ -78,12 +78,7 @@ static struct mem_track *track_of(uint32_t superslab)
  * would say it exactly, and get a sandboxed process killed. */
 static uint32_t surely_resident(uint32_t superslab, uint32_t used_bytes)
 {
-    uint32_t large_bytes = 0;
-    for (uint32_t at = superslab * SUPERSLAB_SLABS, end = at + SUPERSLAB_SLABS; at < end; at++) {
-        uint32_t word = load_relaxed(window_word(at));
-        if (word == MAP_LARGE || word == MAP_TAIL)
-            large_bytes += (uint32_t)SLAB_BYTES;
-    }
+    uint32_t large_bytes = window_large_slabs(superslab) * (uint32_t)SLAB_BYTES;
     return used_bytes > large_bytes ? used_bytes - large_bytes : 0;
 }
 

@@ -11,7 +11,7 @@ static struct heap *try_owner(uint32_t id)
 uint32_t occupancy_used_bytes(uint32_t superslab)
 {
     uint32_t at = superslab * SUPERSLAB_SLABS;
-    uint32_t used_bytes = 0;
+    uint32_t used_bytes = window_large_slabs(superslab) * (uint32_t)SLAB_BYTES;
     struct heap *held = NULL;
     for (uint32_t end = at + SUPERSLAB_SLABS; at < end;) {
         uint32_t word = load_relaxed(window_word(at));
@@ -22,7 +22,7 @@ uint32_t occupancy_used_bytes(uint32_t superslab)
             held = try_owner(owner);
         }
         if (owner == 0 || held == NULL) {
-            used_bytes += word == 0 ? 0 : (uint32_t)SLAB_BYTES;
+            used_bytes += owner == 0 ? 0 : (uint32_t)SLAB_BYTES;
             at++;
         } else if (load_relaxed(window_word(at)) != word) {
             continue; /* it was on its way to another heap, or to the arena: look again */

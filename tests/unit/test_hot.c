@@ -158,8 +158,8 @@ static void test_tags_are_unmistakable(void **state)
     for (unsigned i = 0; i < ARRAY_COUNT(ids); i++) {
         const uint32_t tag = ids[i] << MAP_OWNER_SHIFT;
         assert_true((0 ^ tag) >= range);
-        assert_true((MAP_LARGE ^ tag) >= range);
-        assert_true((MAP_TAIL ^ tag) >= range);
+        assert_true(((MAP_LARGE + 1) ^ tag) >= range);
+        assert_true(((MAP_LARGE + MAP_RUN_SLABS_MAX) ^ tag) >= range);
         for (unsigned k = 0; k < ARRAY_COUNT(ids); k++)
             for (uint32_t bin = 0; bin < BIN_COUNT; bin++)
                 assert_int_equal(((ids[k] << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES) ^ tag) < range, i == k);

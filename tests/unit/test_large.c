@@ -48,10 +48,9 @@ static void test_runs(void **state)
     const struct large_totals before = totals_now();
     char *block = alloc(200 * KIB + 1);
     assert_int_equal(window_slab_index(block), first_slab());
-    assert_int_equal(word_of(block), MAP_LARGE);
-    for (unsigned i = 1; i < 4; i++)
-        assert_int_equal(word_of(block + i * SLAB_BYTES), MAP_TAIL);
-    assert_int_equal(word_of(block + 4 * SLAB_BYTES), 0);
+    assert_int_equal(map_run_slabs(word_of(block)), 4);
+    for (unsigned i = 1; i < 5; i++)
+        assert_int_equal(word_of(block + i * SLAB_BYTES), 0);
     const size_t usable = align_up(200 * KIB + 1, os_page_bytes());
     assert_int_equal(large_usable_bytes(block), usable);
     assert_int_equal(large_usable_bytes(block + SLAB_BYTES), 0);
@@ -148,7 +147,7 @@ static void test_resize_in_place(void **state)
     assert_ptr_equal(large_resize(block, 120 * KIB), block); /* the same two slabs */
     assert_int_equal(large_usable_bytes(block), 120 * KIB);
     assert_ptr_equal(large_resize(block, 1 * MIB), block);
-    assert_int_equal(word_of(block + MIB - 1), MAP_TAIL);
+    assert_int_equal(map_run_slabs(word_of(block)), 16);
     assert_int_equal(totals_now().run_bytes, bytes_before + MIB);
     assert_ptr_equal(large_resize(block, 9 * MIB), block); /* over SuperSlabs */
     assert_true(all_bytes_are(block, 100 * KIB, 5));
@@ -162,7 +161,7 @@ static void test_resize_in_place(void **state)
     assert_ptr_equal(neighbour, block + 2 * SLAB_BYTES);
     assert_null(large_resize(block, 130 * KIB));
     assert_int_equal(large_usable_bytes(block), align_up(70 * KIB, os_page_bytes()));
-    assert_int_equal(word_of(neighbour), MAP_LARGE);
+    assert_int_equal(map_run_slabs(word_of(neighbour)), 1);
     assert_ptr_equal(large_resize(block, 128 * KIB), block);
     assert_null(large_resize(block, LARGE_MAX_BYTES + 1)); /* another kind of block */
     assert_null(large_resize(block, SIZE_MAX));
@@ -223,7 +222,7 @@ static void test_pages_move_where_there_is_no_room(void **state)
     assert_true(all_bytes_are(grown, MIB, 5));
     assert_null(large_resize(block, SIZE_MAX));
     assert_null(large_resize(block, (size_t)1 << 60)); /* the block is as it was */
-    assert_int_equal(word_of(block), MAP_LARGE);
+    assert_int_equal(map_run_slabs(word_of(block)), 16);
     large_free(grown);
     large_free(block);
     large_free(neighbour);
@@ -304,6 +303,7 @@ static void test_misuse_is_fatal(void **state)
     char *huge = alloc(65 * MIB);
     assert_aborts(free_it, block + 16, "free of a pointer into the middle of a block", block + 16);
     assert_aborts(free_it, block + SLAB_BYTES, "free of a pointer into the middle of a block", block + SLAB_BYTES);
+    assert_aborts(free_it, block + 3 * SLAB_BYTES, "free of a pointer into the middle of a block", block + 3 * SLAB_BYTES);
     assert_aborts(free_it, block + MIB, "double free, or free of a pointer that malloc did not return", block + MIB);
     const char *outside = "free of a pointer that malloc did not return, or double free of a huge block";
     assert_aborts(free_it, huge + 4096, outside, huge + 4096);

@@ -138,6 +138,35 @@ static void test_indexes(void **state)
     assert_true(window_slab_index((void *)UINTPTR_MAX) >= window.limit);
 }
 
+/* Of a run only the first slab's word says so. */
+static void test_runs_in_the_map(void **state)
+{
+    (void)state;
+    const uint32_t first = window.first_superslab * SUPERSLAB_SLABS;
+    assert_true(window_grow(window.first_superslab + 40));
+    assert_int_equal(map_run_slabs(0), 0);
+    assert_int_equal(map_run_slabs(MAP_LARGE + MAP_RUN_SLABS_MAX), MAP_RUN_SLABS_MAX);
+    assert_int_equal(map_run_slabs(1u << MAP_OWNER_SHIFT), 0);
+    assert_int_equal(map_run_slabs(MAP_OWNER_MAX << MAP_OWNER_SHIFT | MAP_LARGE), 0);
+    assert_int_equal(window_run_head(first + 3), 0);
+    *window_word(first + 3) = MAP_LARGE + 70;
+    *window_word(first + 74) = 1u << MAP_OWNER_SHIFT;
+    *window_word(first + 80) = MAP_LARGE + 1;
+    assert_int_equal(window_run_head(first + 2), 0);
+    assert_int_equal(window_run_head(first + 4), first + 3);
+    assert_int_equal(window_run_head(first + 72), first + 3);
+    assert_int_equal(window_run_head(first + 73), 0);
+    assert_int_equal(window_run_head(first + 75), 0); /* a heap's slab stands between */
+    assert_int_equal(window_run_head(first + 81), 0);
+    assert_int_equal(window_large_slabs(window.first_superslab), 29);
+    assert_int_equal(window_large_slabs(window.first_superslab + 1), 32);
+    assert_int_equal(window_large_slabs(window.first_superslab + 2), 9 + 1);
+    assert_int_equal(window_large_slabs(window.first_superslab + 3), 0);
+    *window_word(first + 100) = MAP_LARGE + MAP_RUN_SLABS_MAX;
+    assert_int_equal(window_run_head(first + 100 + MAP_RUN_SLABS_MAX - 1), first + 100);
+    assert_int_equal(window_run_head(first + 100 + MAP_RUN_SLABS_MAX), 0);
+}
+
 static void test_bases_differ(void **state)
 {
     (void)state;
@@ -173,6 +202,7 @@ int main(void)
         cmocka_unit_test_setup(test_grow_up_to_the_end, fresh),
         cmocka_unit_test_setup(test_blocked_growth_is_undone, fresh),
         cmocka_unit_test_setup(test_indexes, fresh),
+        cmocka_unit_test_setup(test_runs_in_the_map, fresh),
         cmocka_unit_test_setup(test_bases_differ, fresh),
         cmocka_unit_test_setup(test_no_window, fresh),
     };
