@@ -1,4 +1,4 @@
-/* What arena.c and purge.c share. */
+/* What arena.c, wide.c and purge.c share. */
 #ifndef HAKMEM_ARENA_ARENA_INTERNAL_H
 #define HAKMEM_ARENA_ARENA_INTERNAL_H
 
@@ -6,6 +6,7 @@
 #include "arena/hugepage.h"
 #include "arena/node.h"
 #include "arena/superslab.h"
+#include "os/os.h"
 
 #define SUPERSLAB_LIMIT ((1u << 24) / SUPERSLAB_SLABS)
 
@@ -40,6 +41,17 @@ size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason re
 bool arena_release_superslab(uint32_t superslab, enum purge_reason reason);
 /* Purges slabs that the caller has claimed. Returns bytes given back. */
 size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs);
+
+/* Under the lock. Maps the absent SuperSlabs [from, to) as one piece; their slabs in `claimed_last` (of the last one)
+ * and all of the others become the caller's. On OCCUPIED the slot that is in the way is marked foreign. NO_MEMORY may
+ * also be our own limit. */
+enum os_map_result arena_map_superslabs(uint32_t from, uint32_t to, uint32_t claimed_last);
+/* superslab_claim_exact, and when it was refused the SuperSlab is noted as vacant. */
+bool arena_claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed, uint64_t *held);
+/* Claims a run that is wider or to be aligned to more than a SuperSlab. */
+uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, bool *zeroed);
+/* Gives a run back that has been counted. */
+void arena_release_run(uint32_t slab, uint32_t slabs);
 
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);

@@ -29,7 +29,7 @@ SLOW bool node_suits_slow(const struct superslab *s, uint32_t node)
 bool node_may_grow(void)
 {
     uint64_t mapped = (load_relaxed(&arena.mapped) - load_relaxed(&arena.released)) * SUPERSLAB_SLABS;
-    uint64_t claimed = load_relaxed(&superslab_counts.claimed);
+    uint64_t claimed = superslab_claimed_count();
     return mapped <= claimed + claimed / 4 + NODE_SPARE_SLABS;
 }
 

@@ -100,7 +100,7 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
             superslab_note_clean(s, UINT32_MAX);
             hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
-            fetch_sub_relaxed(&superslab_counts.claimed, SUPERSLAB_SLABS);
+            superslab_count(-superslab_held(SUPERSLAB_SLABS, 0));
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;
             fetch_add_relaxed(&arena.released, 1);
@@ -207,12 +207,12 @@ size_t arena_purge_beyond(size_t keep_bytes)
 
 uint64_t arena_claimed_bytes(void)
 {
-    return load_relaxed(&superslab_counts.claimed) * SLAB_BYTES;
+    return superslab_claimed_count() * SLAB_BYTES;
 }
 
 uint64_t arena_free_resident_bytes(void)
 {
-    return load_relaxed(&superslab_counts.free_resident) * SLAB_BYTES;
+    return superslab_free_resident_count() * SLAB_BYTES;
 }
 
 void arena_read_flow(struct arena_flow *flow)

@@ -22,31 +22,30 @@ void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
         fetch_add_relaxed(&superslab_counts.refaulted, slabs);
 }
 
-/* How many of `count` slabs hold pages: mostly all or none of them. */
-static unsigned count_resident(const struct superslab *s, uint32_t slabs, unsigned count)
+/* Mostly all of the slabs hold pages, or none of them. */
+static uint64_t counted(uint32_t slabs, uint32_t resident)
 {
-    uint32_t resident = slabs & superslab_resident(s);
-    return resident == slabs ? count : resident == 0 ? 0 : count_bits(resident);
+    unsigned count = count_bits(slabs);
+    resident &= slabs;
+    return superslab_held(count, -(uint64_t)(resident == slabs ? count : resident == 0 ? 0 : count_bits(resident)));
 }
 
-static void count_claimed(const struct superslab *s, uint32_t slabs)
+uint64_t superslab_counted(const struct superslab *s, uint32_t slabs)
 {
-    unsigned count = count_bits(slabs), resident = count_resident(s, slabs, count);
-    fetch_add_relaxed(&superslab_counts.claimed, count);
-    if (resident != 0)
-        fetch_sub_relaxed(&superslab_counts.free_resident, resident);
+    return counted(slabs, superslab_resident(s));
 }
 
 /* The claimed slabs are the caller's alone now: their dirty bits change under nobody's feet. False: their pages would
  * exceed the memory limit, and they are free again. */
-static bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean)
+FAST bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean, uint64_t *held)
 {
-    count_claimed(s, slabs);
-    uint32_t fresh = slabs & ~superslab_resident(s);
+    uint32_t resident = superslab_resident(s);
+    uint32_t fresh = slabs & ~resident;
     if (fresh != 0 && UNLIKELY(!usage_take(count_bits(fresh) * SLAB_BYTES))) {
         superslab_release(s, slabs);
         return false;
     }
+    *held += counted(slabs, resident);
     uint32_t dirty = load_relaxed(&s->dirty_mask);
     *clean = (dirty & slabs) == 0;
     if ((dirty & slabs) != slabs) {
@@ -81,19 +80,23 @@ int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigne
         uint32_t slabs = mask32(count) << first;
         /* acquire: what the releasing thread did to these slabs is behind us */
         if (cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs)) {
-            return LIKELY(note_claimed(s, slabs, clean)) ? (int)first : CLAIM_REFUSED;
+            uint64_t held = 0;
+            if (UNLIKELY(!note_claimed(s, slabs, clean, &held)))
+                return CLAIM_REFUSED;
+            superslab_count(held);
+            return (int)first;
         }
     }
 }
 
-bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean)
+bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean, uint64_t *held)
 {
     uint32_t free_mask = load_relaxed(&s->free_mask);
     do {
         if ((free_mask & slabs) != slabs)
             return false;
     } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~slabs));
-    return note_claimed(s, slabs, clean);
+    return note_claimed(s, slabs, clean, held);
 }
 
 uint32_t superslab_claim_free(struct superslab *s, uint32_t among)
@@ -105,7 +108,7 @@ uint32_t superslab_claim_free(struct superslab *s, uint32_t among)
         if (mine == 0)
             return 0;
     } while (!cas_weak_acquire(&s->free_mask, &free_mask, free_mask & ~mine));
-    count_claimed(s, mine);
+    superslab_count(superslab_counted(s, mine));
     return mine;
 }
 
@@ -114,7 +117,7 @@ bool superslab_claim_empty(struct superslab *s)
     uint32_t expected = UINT32_MAX;
     if (!cas_strong_acquire(&s->free_mask, &expected, 0))
         return false;
-    count_claimed(s, UINT32_MAX);
+    superslab_count(superslab_counted(s, UINT32_MAX));
     return true;
 }
 
@@ -127,10 +130,6 @@ void superslab_note_clean(struct superslab *s, uint32_t slabs)
 
 uint32_t superslab_release(struct superslab *s, uint32_t slabs)
 {
-    unsigned count = count_bits(slabs), resident = count_resident(s, slabs, count);
-    fetch_sub_relaxed(&superslab_counts.claimed, count);
-    if (resident != 0)
-        fetch_add_relaxed(&superslab_counts.free_resident, resident);
     uint32_t before = fetch_or_release(&s->free_mask, slabs);
     CHECK((before & slabs) == 0, "internal error: slab released twice", s);
     return before;

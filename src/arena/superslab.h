@@ -19,8 +19,8 @@ enum { PREWARMED = 1, PREWARMED_FIRST_USE };
 
 /* Valid when zero (absent, nothing free).
  *
- * Invariant (while nobody claims, releases or purges): superslab_counts.claimed is the number of zeros in the free masks
- * of mapped SuperSlabs, and .free_resident that of free slabs that hold pages. Every bit of superslab_resident stands
+ * Invariant (while nobody claims, releases or purges): superslab_claimed_count is the number of zeros in the free masks
+ * of mapped SuperSlabs, and superslab_free_resident_count that of free slabs that hold pages. Every bit of superslab_resident stands
  * for SLAB_BYTES that usage_take has granted: it is set after that, and usage_give follows its end. */
 struct superslab {
     uint32_t free_mask;  /* atomic; 1 = nobody's. Claim: CAS acquire. Release: fetch_or release */
@@ -43,12 +43,27 @@ extern struct superslab *superslab_table; /* by SuperSlab index; set once by win
 
 /* Over all SuperSlabs, in slabs. Atomic relaxed: added to by any thread that claims, releases or purges. */
 struct superslab_counts {
-    uint64_t claimed;
-    uint64_t free_resident;
+    uint64_t held; /* claimed ones in the low half, free ones that hold pages in the high: one locked instruction, not two.
+                      Claims add once they have the slabs and releases before they give them up, so neither is ever negative */
     uint64_t decayed;   /* over the life: slabs that decay gave back ... */
     uint64_t refaulted; /* ... and slabs without pages that were claimed soon after, where decay had been */
 };
 extern struct superslab_counts superslab_counts;
+
+FAST uint64_t superslab_held(uint64_t claimed, uint64_t free_resident)
+{
+    return claimed + (free_resident << 32);
+}
+
+FAST uint64_t superslab_claimed_count(void)
+{
+    return (uint32_t)load_relaxed(&superslab_counts.held);
+}
+
+FAST uint64_t superslab_free_resident_count(void)
+{
+    return load_relaxed(&superslab_counts.held) >> 32;
+}
 
 /* Decay passes over pages so far, from 1 on. Atomic relaxed; written under the tick lock. */
 extern uint32_t superslab_decay_epoch;
@@ -86,15 +101,23 @@ void superslab_note_clean_claim(const struct superslab *s, unsigned slabs);
  * zero. Lock-free. Where it was refused, somebody may have seen no free slab meanwhile: the caller says that there are
  * some (arena_note_vacant). */
 int superslab_claim(struct superslab *s, uint32_t among, unsigned count, unsigned alignment, bool *clean);
-/* Claims exactly these slabs, or none. False: they were not free, or as CLAIM_REFUSED. */
-bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean);
+/* Claims exactly these slabs, or none. False: they were not free, or as CLAIM_REFUSED. Does not count them: what is to be
+ * added for them goes to *held, so that a run over many SuperSlabs is counted once (superslab_count). */
+bool superslab_claim_exact(struct superslab *s, uint32_t slabs, bool *clean, uint64_t *held);
 /* Claims what is free of `among`, for purging and unmapping: the slabs' dirty bits stay as they are. */
 uint32_t superslab_claim_free(struct superslab *s, uint32_t among);
 /* The same for all 32 slabs, or none. */
 bool superslab_claim_empty(struct superslab *s);
 /* The pages of these slabs, which the caller has claimed, have gone back to the system. */
 void superslab_note_clean(struct superslab *s, uint32_t slabs);
-/* Returns the slabs that were free before. */
+FAST void superslab_count(uint64_t held)
+{
+    fetch_add_relaxed(&superslab_counts.held, held);
+}
+/* What the claim of these slabs, which are the caller's, has added to the counts. It is to be taken off before they are
+ * released. */
+uint64_t superslab_counted(const struct superslab *s, uint32_t slabs);
+/* Returns the slabs that were free before. Does not count. */
 uint32_t superslab_release(struct superslab *s, uint32_t slabs);
 
 #endif

@@ -80,43 +80,6 @@ static void test_hint_comes_first(void **state)
     assert_int_equal(hint, window.first_superslab + 2);
 }
 
-static void test_wide(void **state)
-{
-    (void)state;
-    bool zeroed = false;
-    assert_int_equal(take(1), first_slab());
-    const uint32_t run = arena_alloc(70, 1, NULL, &zeroed);
-    assert_int_equal(run, first_slab() + 32);
-    assert_true(zeroed);
-    touch(run, 70, 1);
-    assert_int_equal(arena_totals_now().mapped_bytes, 4 * SUPERSLAB_BYTES);
-    /* What the run leaves of its last SuperSlab is for others. */
-    assert_int_equal(take(31), first_slab() + 1);
-    assert_int_equal(take(26), run + 70);
-    assert_int_equal(take(1), first_slab() + 128);
-    arena_free(run, 70);
-    assert_int_equal(arena_alloc(64, 1, NULL, &zeroed), run);
-    assert_false(zeroed);
-    assert_int_equal(arena_alloc(33, 1, NULL, &zeroed), first_slab() + 160);
-    assert_int_equal(arena_alloc(6, 1, NULL, &zeroed), run + 64);
-}
-
-static void test_wide_over_absent_and_mapped(void **state)
-{
-    (void)state;
-    bool zeroed;
-    const uint32_t a = take(32);
-    const uint32_t b = take(32);
-    const uint32_t c = take(1); /* third SuperSlab: 31 free */
-    touch(a, 64, 1);
-    arena_free(b, 32);
-    assert_int_equal(arena_alloc(33, 1, NULL, &zeroed), first_slab() + 96); /* c stands at the start of the third */
-    arena_free(c, 1);
-    assert_int_equal(arena_alloc(40, 1, NULL, &zeroed), b);
-    assert_false(zeroed);
-    assert_int_equal(arena_totals_now().superslabs_mapped, 5);
-}
-
 static void test_alignment(void **state)
 {
     (void)state;
@@ -411,8 +374,6 @@ int main(void)
         cmocka_unit_test_setup(test_narrow, fresh),
         cmocka_unit_test_setup(test_reuse_lowest_first, fresh),
         cmocka_unit_test_setup(test_hint_comes_first, fresh),
-        cmocka_unit_test_setup(test_wide, fresh),
-        cmocka_unit_test_setup(test_wide_over_absent_and_mapped, fresh),
         cmocka_unit_test_setup(test_alignment, fresh),
         cmocka_unit_test_setup(test_extend_inside, fresh),
         cmocka_unit_test_setup(test_extend_over_the_edge, fresh),

@@ -107,8 +107,8 @@ static void assert_window_is_whole(void)
     }
     struct large_totals large;
     large_read_totals(&large);
-    assert_int_equal(superslab_counts.claimed, claimed);
-    assert_int_equal(superslab_counts.free_resident, free_resident);
+    assert_int_equal(superslab_claimed_count(), claimed);
+    assert_int_equal(superslab_free_resident_count(), free_resident);
     assert_int_equal(usage_bytes(), (claimed + free_resident) * SLAB_BYTES + large.huge_bytes + usage_record_bytes());
 }
 
@@ -301,7 +301,7 @@ static void churn(uint32_t refuse_one_in)
     assert_true(moves > ROUNDS / 8); /* else this has shown nothing */
     assert_window_is_whole();
     arena_purge_all();
-    assert_int_equal(superslab_counts.claimed, 0);
+    assert_int_equal(superslab_claimed_count(), 0);
     assert_window_is_whole();
 }
 

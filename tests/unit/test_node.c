@@ -124,7 +124,7 @@ static void test_empty_ones_without_pages_are_anybodys(void **state)
     memset(window_slab_address(slab), 1, 4096);
     arena_free(slab, 32);
     superslab_of_slab(slab)->dirty_mask = 0; /* ... but not one that decayed */
-    superslab_counts.free_resident = 0;
+    superslab_count(-superslab_held(0, superslab_free_resident_count()));
     go_to(1);
     assert_int_equal(take(2), slab);
     assert_int_equal(node_of(slab), 1);

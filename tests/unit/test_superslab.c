@@ -90,16 +90,48 @@ static void test_claim_exact(void **state)
 {
     (void)state;
     bool clean;
+    uint64_t held = 0;
     struct superslab s = {.free_mask = 0xf0f0, .dirty_mask = 0x1000};
-    assert_false(superslab_claim_exact(&s, 0x01f0, &clean));
+    assert_false(superslab_claim_exact(&s, 0x01f0, &clean, &held));
+    assert_int_equal(held, 0);
     assert_int_equal(s.free_mask, 0xf0f0);
     assert_int_equal(s.dirty_mask, 0x1000);
-    assert_true(superslab_claim_exact(&s, 0x0030, &clean));
+    assert_true(superslab_claim_exact(&s, 0x0030, &clean, &held));
     assert_true(clean);
-    assert_true(superslab_claim_exact(&s, 0x3000, &clean));
+    assert_int_equal(held, superslab_held(2, 0));
+    assert_true(superslab_claim_exact(&s, 0x3000, &clean, &held));
     assert_false(clean);
+    assert_int_equal(held, superslab_held(4, -(uint64_t)1)); /* one of them held pages */
     assert_int_equal(s.free_mask, 0xc0c0);
     assert_int_equal(s.dirty_mask, 0x3030);
+}
+
+/* Two counts in one word: neither runs over into the other, whichever way they change. */
+static void test_counts(void **state)
+{
+    (void)state;
+    bool clean;
+    superslab_counts = (struct superslab_counts){0};
+    struct superslab s = {.free_mask = UINT32_MAX, .dirty_mask = 0x0000000f};
+    superslab_count(superslab_held(0, 4));
+    assert_int_equal(superslab_claim(&s, UINT32_MAX, 6, 1, &clean), 0);
+    assert_int_equal(superslab_claimed_count(), 6);
+    assert_int_equal(superslab_free_resident_count(), 0);
+    superslab_count(-superslab_counted(&s, 0x3f));
+    superslab_release(&s, 0x3f);
+    assert_int_equal(superslab_claimed_count(), 0);
+    assert_int_equal(superslab_free_resident_count(), 6);
+    assert_int_equal(superslab_claim_free(&s, 0x1ff), 0x1ff);
+    assert_int_equal(superslab_claimed_count(), 9);
+    assert_int_equal(superslab_free_resident_count(), 0);
+    superslab_note_clean(&s, 0x3);
+    superslab_count(-superslab_counted(&s, 0x1ff));
+    superslab_release(&s, 0x1ff);
+    assert_int_equal(superslab_claimed_count(), 0);
+    assert_int_equal(superslab_free_resident_count(), 4);
+    assert_true(superslab_claim_empty(&s));
+    assert_int_equal(superslab_claimed_count(), 32);
+    assert_int_equal(superslab_free_resident_count(), 0);
 }
 
 static void release_twice(void *argument)
@@ -133,8 +165,10 @@ static void *claim_and_release(void *argument)
         uint32_t claimed;
         if (r % 4 == 0) {
             claimed = mask32(count) << (r >> 20) % (SUPERSLAB_SLABS - count + 1);
-            if (!superslab_claim_exact(&contended, claimed, &clean))
+            uint64_t held = 0;
+            if (!superslab_claim_exact(&contended, claimed, &clean, &held))
                 continue;
+            superslab_count(held);
         } else {
             const int first = superslab_claim(&contended, UINT32_MAX, count, 1u << (r >> 16) % 4, &clean);
             if (first < 0)
@@ -146,6 +180,7 @@ static void *claim_and_release(void *argument)
                 fetch_add_relaxed(&overlaps, 1);
         for (uint32_t left = claimed; left != 0; left &= left - 1)
             users[lowest_bit(left)]--;
+        superslab_count(-superslab_counted(&contended, claimed));
         superslab_release(&contended, claimed);
     }
     return NULL;
@@ -156,9 +191,12 @@ static void test_concurrent_claims_never_overlap(void **state)
     (void)state;
     uint64_t seeds[THREADS] = {11, 22, 33, 44};
     contended = (struct superslab){.free_mask = UINT32_MAX};
+    superslab_counts = (struct superslab_counts){0};
     run_threads(THREADS, claim_and_release, seeds, sizeof seeds[0]);
     assert_int_equal(overlaps, 0);
     assert_int_equal(contended.free_mask, UINT32_MAX);
+    assert_int_equal(superslab_claimed_count(), 0);
+    assert_int_equal(superslab_free_resident_count(), count_bits(contended.dirty_mask));
 }
 
 int main(void)
@@ -170,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_clean_means_all_of_it),
         cmocka_unit_test(test_prewarmed_until_used),
         cmocka_unit_test(test_claim_exact),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_released_twice_is_fatal),
         cmocka_unit_test(test_concurrent_claims_never_overlap),
     };
