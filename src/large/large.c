@@ -10,10 +10,12 @@
 /* In the record of a run's first slab; guarded by whoever holds the block. How many slabs it has stands in the map. */
 struct large_record {
     uint64_t usable_bytes;
+    uint32_t offset; /* bytes of the run before the block; whole pages */
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
 enum {
+    END_MIN_SLABS = 4,  /* blocks stand at the end of runs from this size on */
     MOVE_MIN_SLABS = 8, /* a run that cannot grow where it stands is moved by page tables from this size on */
     MOVED_MAX = 64,     /* blocks outside the window beyond which runs are copied: each is a mapping more */
 };
@@ -34,6 +36,20 @@ static size_t usable_for(size_t bytes)
     return align_up(bytes, os_page_bytes());
 }
 
+static struct large_record *record_of(uint32_t slab)
+{
+    return window_slab_record(slab);
+}
+
+/* A block stands at the end of its run, and what is left over before it. A program that hardly touches its large blocks
+ * touches their first and last pages, and blocks of other sizes others of them. A wide run begins with a SuperSlab, so
+ * first pages are 16 of its 512 there and last pages 32; behind blocks at the beginning they would be any. */
+static uint32_t offset_in_run(uint32_t slabs, size_t usable_bytes, size_t alignment)
+{
+    size_t spare_bytes = slabs * SLAB_BYTES - usable_bytes;
+    return slabs < END_MIN_SLABS ? 0 : (uint32_t)align_down(spare_bytes, alignment);
+}
+
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
     if (bytes == 0)
@@ -43,13 +59,14 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
         uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
         uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
         if (slab != SLAB_NONE) {
-            struct large_record *r = window_slab_record(slab);
+            struct large_record *r = record_of(slab);
             r->usable_bytes = usable_for(bytes);
+            r->offset = offset_in_run(slabs, r->usable_bytes, alignment);
             store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.run_count, 1);
             fetch_add_relaxed(&totals.alloc_count, 1);
-            return window_slab_address(slab);
+            return (char *)window_slab_address(slab) + r->offset;
         }
     }
     *zeroed = true;
@@ -66,7 +83,9 @@ static uint32_t find_run(const void *block, uint32_t *word)
     if (slab >= load_acquire(&window.limit))
         return SLAB_NONE;
     *word = load_acquire(window_word((uint32_t)slab));
-    return map_run_slabs(*word) != 0 && window_slab_address((uint32_t)slab) == block ? (uint32_t)slab : SLAB_NONE;
+    if (map_run_slabs(*word) == 0 || (char *)window_slab_address((uint32_t)slab) + record_of((uint32_t)slab)->offset != block)
+        return SLAB_NONE;
+    return (uint32_t)slab;
 }
 
 /* Says what is wrong with an address that is no live block. */
@@ -94,7 +113,7 @@ void large_free(void *block)
     }
     /* The exchange decides between two threads that free the same block. */
     uint32_t slabs = map_run_slabs(word);
-    uint64_t bytes = ((const struct large_record *)window_slab_record(slab))->usable_bytes;
+    uint64_t bytes = record_of(slab)->usable_bytes;
     if (!cas_strong_acq_rel(window_word(slab), &word, 0))
         fail(block);
     fetch_sub_relaxed(&totals.run_bytes, bytes);
@@ -109,7 +128,7 @@ size_t large_usable_bytes(const void *block)
     uint32_t slab = find_run(block, &word);
     if (slab == SLAB_NONE)
         return huge_bytes(block);
-    return ((const struct large_record *)window_slab_record(slab))->usable_bytes;
+    return record_of(slab)->usable_bytes;
 }
 
 /* Copies and gives back what was copied in turn. So much is there twice meanwhile: no more than what was taken for the
@@ -123,8 +142,9 @@ static size_t copy_step(size_t more)
 static void bring_back(char *run, char *moved, size_t bytes, size_t step)
 {
     for (size_t at = 0; at < bytes; at += step) {
-        memcpy(run + at, moved + at, step);
-        os_purge(moved + at, step);
+        size_t here = step < bytes - at ? step : bytes - at;
+        memcpy(run + at, moved + at, here);
+        os_purge(moved + at, here);
     }
 }
 
@@ -137,8 +157,9 @@ static void *copy_out(char *run, size_t bytes, size_t new_bytes)
         return NULL;
     os_no_huge_pages(to, new_bytes); /* until huge_enter: one would bring pages that are still in the run */
     for (size_t at = 0; at < bytes; at += step) {
-        memcpy(to + at, run + at, step);
-        if (!os_purge(run + at, step)) { /* locked */
+        size_t here = step < bytes - at ? step : bytes - at;
+        memcpy(to + at, run + at, here);
+        if (!os_purge(run + at, here)) { /* locked */
             bring_back(run, to, at, step);
             os_unmap(to, new_bytes);
             return NULL;
@@ -174,18 +195,24 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     huge_read_totals(&huge_total, &huge_count);
     if (slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
         return NULL;
+    char *run = window_slab_address(slab);
+    size_t run_bytes = slabs * SLAB_BYTES, offset = record_of(slab)->offset;
     size_t new_bytes = usable_for(bytes);
-    size_t old_bytes = slabs * SLAB_BYTES;
-    size_t more = new_bytes - old_bytes; /* it did not fit into the run */
+    size_t more = new_bytes > run_bytes ? new_bytes - run_bytes : 0;
     bool granted = usage_take(more);
-    void *moved = granted ? out_of_window(window_slab_address(slab), old_bytes, new_bytes) : NULL;
+    void *moved = NULL;
+    /* What lies before the block stays behind, and is to read as zero like the rest. */
+    if (granted && (offset == 0 || os_purge(run, offset)))
+        moved = out_of_window(run + offset, run_bytes - offset, new_bytes);
     if (moved == NULL) {
         if (granted)
             usage_give(more);
         huge_unreserve();
         return NULL;
     }
-    fetch_sub_relaxed(&totals.run_bytes, ((const struct large_record *)window_slab_record(slab))->usable_bytes);
+    if (new_bytes < run_bytes)
+        usage_give(run_bytes - new_bytes);
+    fetch_sub_relaxed(&totals.run_bytes, record_of(slab)->usable_bytes);
     fetch_sub_relaxed(&totals.run_count, 1);
     store_release(window_word(slab), 0);
     arena_free_moved(slab, slabs);
@@ -199,13 +226,13 @@ void *large_resize(void *block, size_t bytes)
     uint32_t slab = find_run(block, &word);
     if (slab == SLAB_NONE)
         return bytes >= HUGE_STAYS_BYTES ? huge_resize(block, bytes) : NULL;
-    struct large_record *r = window_slab_record(slab);
+    struct large_record *r = record_of(slab);
     uint32_t have = map_run_slabs(word);
-    if (bytes > LARGE_MAX_BYTES)
-        return move_out(slab, have, bytes);
     if (bytes == 0)
         return NULL;
-    uint32_t want = slabs_for(bytes);
+    if (bytes > LARGE_MAX_BYTES - r->offset)
+        return move_out(slab, have, bytes);
+    uint32_t want = slabs_for(r->offset + bytes);
     if (want > have) {
         bool zeroed;
         if (!arena_extend(slab, have, want, &zeroed))

@@ -108,6 +108,68 @@ static void test_alignment(void **state)
     }
 }
 
+static size_t page(void)
+{
+    return os_page_bytes();
+}
+
+/* From 256 KiB on, so that blocks of many sizes end with the same pages. */
+static void test_stands_at_the_end_of_its_run(void **state)
+{
+    (void)state;
+    if (page() >= SLAB_BYTES)
+        skip();
+    const size_t sizes[] = {3 * SLAB_BYTES + 1, 4 * SLAB_BYTES, 300 * KIB, 3 * MIB - SLAB_BYTES + page(), LARGE_MAX_BYTES - page()};
+    for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+        char *block = alloc(sizes[i]);
+        const size_t usable = large_usable_bytes(block);
+        assert_int_equal(usable, align_up(sizes[i], page()));
+        assert_int_equal((uintptr_t)(block + usable) % SLAB_BYTES, 0);
+        assert_int_equal(window_slab_index(block), first_slab());
+        assert_int_equal(map_run_slabs(word_of(block)), align_up(usable, SLAB_BYTES) / SLAB_BYTES);
+        if ((uintptr_t)block % SLAB_BYTES != 0) {
+            assert_int_equal(large_usable_bytes(window_slab_address(first_slab())), 0);
+            assert_int_equal(large_usable_bytes(block - page()), 0);
+        }
+        memset(block, 1, usable);
+        large_free(block);
+    }
+    char *small = alloc(3 * SLAB_BYTES - page());
+    assert_int_equal((uintptr_t)small % SLAB_BYTES, 0);
+    large_free(small);
+    bool zeroed;
+    char *aligned = large_alloc(4 * SLAB_BYTES - 3 * page(), 2 * page(), &zeroed);
+    assert_ptr_equal(aligned, (char *)window_slab_address(first_slab()) + 2 * page());
+    assert_int_equal(large_usable_bytes(aligned), 4 * SLAB_BYTES - 3 * page());
+    large_free(aligned);
+}
+
+static void test_grows_behind_its_offset(void **state)
+{
+    (void)state;
+    if (page() >= SLAB_BYTES)
+        skip();
+    unsigned char *block = alloc(5 * SLAB_BYTES + page());
+    assert_int_equal((uintptr_t)block % SLAB_BYTES, SLAB_BYTES - page());
+    memset(block, 7, 5 * SLAB_BYTES + page());
+    assert_ptr_equal(large_resize(block, 5 * SLAB_BYTES + 2 * page()), block);
+    assert_int_equal(map_run_slabs(word_of(block)), 7);
+    assert_ptr_equal(large_resize(block, 6 * SLAB_BYTES + page()), block);
+    assert_int_equal(map_run_slabs(word_of(block)), 7);
+    assert_ptr_equal(large_resize(block, 4 * SLAB_BYTES + page() + 1), block);
+    assert_int_equal(map_run_slabs(word_of(block)), 6);
+    assert_true(all_bytes_are(block, 4 * SLAB_BYTES + page(), 7));
+    /* As many slabs as a run may have begin before the block. */
+    unsigned char *grown = large_resize(block, LARGE_MAX_BYTES - SLAB_BYTES + page());
+    assert_ptr_equal(grown, block);
+    assert_int_equal(map_run_slabs(word_of(block)), MAP_RUN_SLABS_MAX);
+    grown = large_resize(block, LARGE_MAX_BYTES - SLAB_BYTES + page() + 1);
+    assert_non_null(grown);
+    assert_true(window_slab_index(grown) >= load_acquire(&window.limit));
+    assert_true(all_bytes_are(grown, 4 * SLAB_BYTES + page(), 7));
+    large_free(grown);
+}
+
 static void test_knows_what_reads_zero(void **state)
 {
     (void)state;
@@ -129,7 +191,7 @@ static void test_knows_what_reads_zero(void **state)
     memset(again, 1, 300 * KIB);
     large_free(again);
     again = large_alloc(900 * KIB, 1, &zeroed);
-    assert_ptr_equal(again, block);
+    assert_int_equal(window_slab_index(again), window_slab_index(block));
     assert_false(zeroed);
     large_free(again);
     unsigned char *huge = large_alloc(LARGE_MAX_BYTES + 1, 1, &zeroed);
@@ -387,6 +449,8 @@ int main(void)
         cmocka_unit_test_setup(test_runs, fresh),
         cmocka_unit_test_setup(test_every_size_is_usable, fresh),
         cmocka_unit_test_setup(test_alignment, fresh),
+        cmocka_unit_test_setup(test_stands_at_the_end_of_its_run, fresh),
+        cmocka_unit_test_setup(test_grows_behind_its_offset, fresh),
         cmocka_unit_test_setup(test_knows_what_reads_zero, fresh),
         cmocka_unit_test_setup(test_resize_in_place, fresh),
         cmocka_unit_test_setup(test_resize_huge, fresh),

@@ -200,6 +200,55 @@ static void test_pages_that_cannot_move_are_copied(void **state)
     assert_window_is_whole();
 }
 
+/* What lies in the run before the block stays in the window, and reads as zero there like the rest. */
+static void check_moves_from_its_offset(size_t more, bool is_locked)
+{
+    const size_t page = os_page_bytes(), bytes = 5 * MIB + page, new_bytes = bytes + more;
+    const uint64_t held = usage_bytes();
+    unsigned char *all = alloc(6 * MIB);
+    fill_words((uint64_t *)all, 6 * MIB, 66);
+    large_free(all);
+    unsigned char *block = alloc(bytes), *behind = alloc(64 * KIB);
+    unsigned char *run = (unsigned char *)align_down((uintptr_t)block, SLAB_BYTES);
+    assert_ptr_equal(block, run + SLAB_BYTES - page);
+    assert_ptr_equal(behind, block + bytes);
+    fill_words((uint64_t *)block, bytes, 77);
+    if (is_locked && syscall(SYS_mlock, run, page) == 0) {
+        assert_null(large_resize(block, new_bytes));
+        assert_true(all_words_are((uint64_t *)block, bytes, 77));
+        assert_int_equal(syscall(SYS_munlock, run, page), 0);
+    }
+    unsigned char *moved = large_resize(block, new_bytes);
+    assert_non_null(moved);
+    assert_true(is_outside(moved));
+    assert_int_equal(large_usable_bytes(moved), new_bytes);
+    assert_true(all_words_are((uint64_t *)moved, bytes, 77));
+    assert_true(all_words_are((uint64_t *)(moved + bytes), more, 0));
+    assert_window_is_whole();
+    bool zeroed = false;
+    assert_ptr_equal(large_alloc(5 * MIB + SLAB_BYTES, 1, &zeroed), run);
+    assert_true(zeroed);
+    assert_true(all_words_are((uint64_t *)run, 5 * MIB + SLAB_BYTES, 0));
+    large_free(run);
+    large_free(moved);
+    large_free(behind);
+    assert_window_is_whole();
+    arena_purge_all();
+    assert_int_equal(usage_bytes(), held);
+}
+
+static void test_moves_from_its_offset(void **state)
+{
+    (void)state;
+    if (os_page_bytes() >= SLAB_BYTES)
+        skip();
+    for (unsigned i = 0; i < 4; i++) {
+        refuse_pages = i % 2;
+        check_moves_from_its_offset(2 * MIB, i >= 2);
+        check_moves_from_its_offset(os_page_bytes(), i >= 2); /* less than what lies before it */
+    }
+}
+
 /* What the window is told does not hold outside it. */
 static void test_advice_is_what_a_huge_block_has(void **state)
 {
@@ -322,6 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_refusals, fresh),
         cmocka_unit_test_setup(test_pages_that_cannot_move_are_copied, fresh),
+        cmocka_unit_test_setup(test_moves_from_its_offset, fresh),
         cmocka_unit_test_setup(test_advice_is_what_a_huge_block_has, fresh),
         cmocka_unit_test_setup(test_others_map_meanwhile, fresh),
         cmocka_unit_test_setup(test_refusals_while_others_map, fresh),
