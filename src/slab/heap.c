@@ -11,6 +11,14 @@
  * the sparsest met so far waits behind all others; more, where a page fault or another heap's lock is paid for. */
 enum { LOOKS_USUALLY = 1, LOOKS_RARELY = 8 };
 
+enum {
+    /* What one batch takes or puts, beside its number of blocks, because some call has to wait for it: whole runs of
+     * neighbours or single blocks, of which one that is put costs more. See decision 0010. */
+    REFILL_PIECES = 64,
+    FLUSH_PIECES = 24,
+    CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
+};
+
 void heap_list_push(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
@@ -273,13 +281,13 @@ FAST bool should_collect(const struct heap *h, unsigned bin, unsigned want)
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 {
     struct heap_bin *b = &h->bins[bin];
-    unsigned taken = 0;
+    unsigned taken = 0, pieces = REFILL_PIECES;
     lock_acquire(&h->lock);
     if (should_collect(h, bin, want)) {
         heap_drain(h);
         heap_choose_slab(h, bin);
     }
-    while (taken < want) {
+    while (taken < want && pieces != 0) {
         uint32_t slab = b->list;
         if (slab == SLAB_NONE || UNLIKELY(slab_is_cold(slab_at(slab)))) {
             /* What is at hand will do; a page fault or a new slab only for an empty hand. */
@@ -291,7 +299,7 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
             h->empty_count--;
         s->seen = 0;
         if (LIKELY(s->purged == 0))
-            taken += slab_take(slab, last - taken, want - taken);
+            taken += slab_take(slab, last - taken, want - taken, &pieces);
         else
             taken += take_resident(h, slab, last - taken, want - taken);
         note_taken(s, slab, last[1 - (int)taken]);
@@ -307,16 +315,15 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 }
 
 /* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
-static void prefetch_slabs(const struct bin_info *info, void *const *blocks, unsigned count)
+static NOINLINE void prefetch_slabs(const struct bin_info *info, void *const *blocks, unsigned count)
 {
-    uint32_t asked = SLAB_NONE;
+    bool is_inline = info->word_count <= SLAB_INLINE_WORDS;
     for (unsigned i = 0; i < count; i++) {
         uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
-        if (slab != asked) {
-            __builtin_prefetch(slab_at(slab), 1);
-            __builtin_prefetch(slab_at(slab)->inline_words, 1);
-            asked = slab;
-        }
+        char *words = is_inline ? (char *)slab_at(slab)->inline_words : window.free_bitmaps + (size_t)slab * BITMAP_BYTES;
+        uint32_t number = bin_block_index(info, (uint32_t)(uintptr_t)blocks[i] & info->run_mask);
+        __builtin_prefetch(slab_at(slab), 1);
+        __builtin_prefetch(words + number / 8, 1);
     }
 }
 
@@ -330,50 +337,67 @@ static NOINLINE void note_turning_point(struct heap *h, uint32_t slab)
         heap_slab_emptied(h, slab);
 }
 
+/* As many single blocks, none next to another. NOINLINE: all that stays the same from block to block is to be in registers. */
+static NOINLINE void put_scattered(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+{
+    const struct slab_divisor by = slab_divisor(bin_info(bin));
+    const struct window_view view = window_view();
+    const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
+    const uint64_t head_mask = ~(uint64_t)0 << bin_info(bin)->run_slabs_log2;
+    for (void *const *end = blocks + count; blocks < end; blocks++) {
+        uint64_t slab = ((uintptr_t)*blocks - view.base) >> SLAB_SHIFT & head_mask;
+        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
+        CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", *blocks);
+        if (UNLIKELY(slab_put((uint32_t)slab, slab_in(view, slab), by, *blocks)))
+            note_turning_point(h, (uint32_t)slab);
+    }
+}
+
 /* Under the lock. What is in locals here would be loaded again for every block: the compiler cannot know that bitmaps and
  * these do not overlap. */
-FAST void put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count, bool scattered)
+static unsigned put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
 {
     const struct bin_info info = *bin_info(bin);
     const struct window_view view = window_view();
     const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
-    for (unsigned i = 0; i < count;) {
+    unsigned i = 0;
+    for (unsigned left = FLUSH_PIECES; i < count && left != 0; left--) {
         uint32_t slab = slab_head((uint32_t)(((uintptr_t)blocks[i] - view.base) >> SLAB_SHIFT), &info);
         struct slab *s = slab_in(view, slab);
         /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
         CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", blocks[i]);
-        if (!scattered && i + 1 < count && slab_are_neighbours(&info, blocks[i], blocks[i + 1])) {
+        if (i + 1 < count && slab_are_neighbours(&info, blocks[i], blocks[i + 1])) {
             i += slab_put_neighbours(slab, &info, blocks + i, count - i);
             note_turning_point(h, slab);
         } else {
-            uint32_t free_count = slab_put(slab, s, &info, blocks[i]);
+            bool turned = slab_put(slab, s, slab_divisor(&info), blocks[i]);
             i++;
-            if (UNLIKELY(free_count == 1 || free_count == info.block_count))
+            if (UNLIKELY(turned))
                 note_turning_point(h, slab);
         }
     }
+    return i;
 }
 
-/* Every eighth pair is looked at: enough to tell a shuffled batch from one in order. */
-static bool is_scattered(const struct bin_info *info, void *const *blocks, unsigned count)
+/* A guess: to be wrong costs one short batch. */
+FAST bool is_scattered(const struct bin_info *info, void *const *blocks, unsigned count)
 {
-    unsigned pairs = 0, neighbours = 0;
-    for (unsigned i = 0; i + 1 < count; i += 8, pairs++)
-        neighbours += slab_are_neighbours(info, blocks[i], blocks[i + 1]);
-    return neighbours * 4 < pairs;
+    return count >= 4 && !slab_are_neighbours(info, blocks[0], blocks[1]) && !slab_are_neighbours(info, blocks[2], blocks[3]);
 }
 
-void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
 {
     const struct bin_info *info = bin_info(bin);
     struct heap_bin *b = &h->bins[bin];
     bool scattered = is_scattered(info, blocks, count);
     lock_acquire(&h->lock);
     if (scattered) {
-        prefetch_slabs(info, blocks, count);
-        put_batch(h, bin, blocks, count, true);
+        count = count < FLUSH_PIECES ? count : FLUSH_PIECES;
+        if (b->slab_count > CACHED_SLABS)
+            prefetch_slabs(info, blocks, count);
+        put_scattered(h, bin, blocks, count);
     } else {
-        put_batch(h, bin, blocks, count, false);
+        count = put_batch(h, bin, blocks, count);
     }
     b->outstanding -= count;
     b->flush_count++;
@@ -381,6 +405,13 @@ void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned coun
     h->moved_blocks += count;
     lock_release(&h->lock);
     upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
+    return count;
+}
+
+void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+{
+    for (unsigned done = 0; done < count;)
+        done += heap_flush_bounded(h, bin, blocks + done, count - done);
 }
 
 bool heap_age(struct heap *h, bool all)

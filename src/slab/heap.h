@@ -78,6 +78,8 @@ struct lock *heap_table_lock(void);
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want);
 /* Gives back blocks of this heap; aborts on a double free. Takes the heap's lock. */
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
+/* The first of them, as many as somebody's free can wait for. Returns how many, at least one. */
+unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
 
 /* Blocks refilled and flushed over the life of the process, as far as their threads have said so. Atomic relaxed. */
 extern uint64_t heap_moved_blocks;

@@ -119,6 +119,8 @@ unsigned slab_take_resident(uint32_t slab, void **last, unsigned want, unsigned 
             s->words[w] ^= bits & -bits;
         }
     }
+    if (s->free_count == 0)
+        s->first_word = SLAB_NO_WORD;
     return taken;
 }
 

@@ -23,7 +23,7 @@ void slab_init(uint32_t index, unsigned bin)
     s->purged = 0;
     s->cold_count = 0;
     s->seen = 0;
-    s->run_slabs = 1u << info->run_slabs_log2;
+    s->run_slabs = (uint16_t)(1u << info->run_slabs_log2);
     s->words = info->word_count <= SLAB_INLINE_WORDS
                    ? s->inline_words
                    : (uint64_t *)(window.free_bitmaps + (size_t)index * BITMAP_BYTES);
@@ -31,40 +31,78 @@ void slab_init(uint32_t index, unsigned bin)
         s->words[w] = ~(uint64_t)0;
 }
 
-unsigned slab_take(uint32_t index, void **last, unsigned want)
+/* Two addresses of neighbours, side by side in a magazine. */
+typedef uintptr_t address_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* `count` neighbours from `block` up, written downwards from `last`; many of them in pairs, so that each costs hardly more
+ * than an instruction. Returns the slot below. */
+FAST void **write_run(void **last, uintptr_t block, uintptr_t block_bytes, unsigned count)
+{
+    address_pair pair = { block + block_bytes, block };
+    const address_pair step = { 2 * block_bytes, 2 * block_bytes };
+    void **stop = last - count;
+    while (last - stop >= 8) {
+        address_pair *pairs = (address_pair *)(last - 7);
+        pairs[3] = pair;
+        pair += step;
+        pairs[2] = pair;
+        pair += step;
+        pairs[1] = pair;
+        pair += step;
+        pairs[0] = pair;
+        pair += step;
+        last -= 8;
+    }
+    for (; last - stop >= 2; last -= 2) {
+        *(address_pair *)(last - 1) = pair;
+        pair += step;
+    }
+    if (last > stop)
+        *last-- = (void *)pair[1];
+    return last;
+}
+
+unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces)
 {
     struct slab *s = slab_at(index);
-    uint32_t block_bytes = bin_info(s->bin)->block_bytes;
-    char *base = window_slab_address(index);
-    unsigned taken = want < s->free_count ? want : s->free_count;
-    void **stop = last - taken;
+    const uintptr_t block_bytes = bin_info(s->bin)->block_bytes;
+    const uintptr_t base = (uintptr_t)window_slab_address(index);
+    uint64_t *const words = s->words;
+    void **const first_slot = last;
+    void **const stop = last - (want < s->free_count ? want : s->free_count);
+    unsigned left = *pieces;
     unsigned w = s->first_word;
-    s->free_count -= taken;
-    while (last > stop) {
-        uint64_t bits = s->words[w];
+    while (last > stop && left != 0) {
+        uint64_t bits = words[w];
         if (bits == 0) {
             w++;
             continue;
         }
+        uintptr_t word_base = base + w * 64 * block_bytes;
         unsigned first = lowest_bit(bits);
-        char *word_base = base + w * 64 * block_bytes;
         uint64_t above = bits + ((uint64_t)1 << first); /* 0 or without a bit of `bits`: they are one run */
         if ((above & bits) == 0) {
             unsigned count = (above == 0 ? 64 : lowest_bit(above)) - first;
             if (count > (size_t)(last - stop))
                 count = (unsigned)(last - stop);
-            bits = count == 64 ? 0 : bits & ~((((uint64_t)1 << count) - 1) << first);
-            char *block = word_base + first * block_bytes;
-            for (void **end = last - count; last > end; block += block_bytes)
-                *last-- = block;
+            bits &= ~slab_range_mask(first, count);
+            last = write_run(last, word_base + first * block_bytes, block_bytes, count);
+            left--;
         } else {
+            /* Not run by run: no branch predictor knows how long the next one is. */
+            void **const from = last;
+            void **const end = left < (size_t)(last - stop) ? last - left : stop;
             do
-                *last-- = word_base + lowest_bit(bits) * block_bytes;
-            while ((bits &= bits - 1) != 0 && last > stop);
+                *last-- = (void *)(word_base + lowest_bit(bits) * block_bytes);
+            while ((bits &= bits - 1) != 0 && last > end);
+            left -= (unsigned)(from - last);
         }
-        s->words[w] = bits;
+        words[w] = bits;
     }
-    s->first_word = (uint16_t)w;
+    unsigned taken = (unsigned)(first_slot - last);
+    *pieces = left;
+    s->free_count -= taken;
+    s->first_word = s->free_count != 0 ? w : SLAB_NO_WORD;
     return taken;
 }
 
@@ -84,6 +122,32 @@ static void check_all_out(uint32_t index, uint32_t first, uint32_t count)
     }
 }
 
+/* How many of the first `count` addresses are `step` apart, at least one. In pairs, as write_run. */
+FAST unsigned count_steps(void *const *blocks, unsigned count, uintptr_t step)
+{
+    uintptr_t address = (uintptr_t)blocks[0];
+    const address_pair two = { 2 * step, 2 * step };
+    address_pair expected = { address, address + step };
+    unsigned found = 0;
+    while (found + 8 <= count) {
+        const address_pair *pairs = (const address_pair *)(blocks + found);
+        address_pair differ = pairs[0] ^ expected;
+        expected += two;
+        differ |= pairs[1] ^ expected;
+        expected += two;
+        differ |= pairs[2] ^ expected;
+        expected += two;
+        differ |= pairs[3] ^ expected;
+        expected += two;
+        if ((differ[0] | differ[1]) != 0)
+            break;
+        found += 8;
+    }
+    for (address += found * step; found < count && (uintptr_t)blocks[found] == address; address += step)
+        found++;
+    return found;
+}
+
 unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count)
 {
     struct slab *s = slab_at(index);
@@ -97,15 +161,13 @@ unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *
     uint32_t most = down ? number + 1 : s->block_count - number; /* the neighbour may be another slab's */
     if (count > most)
         count = most;
-    unsigned found = 1;
-    while (found < count && (uintptr_t)blocks[found] == (address += step))
-        found++;
+    unsigned found = count_steps(blocks, count, step);
     uint32_t lowest = down ? number + 1 - found : number;
     check_all_out(index, lowest, found); /* before anything changes: the report is to find the fault still there */
     for (uint32_t at = lowest, end = lowest + found; at < end; at = (at / 64 + 1) * 64)
         s->words[at / 64] |= slab_range_mask(at, end - at);
     if (lowest / 64 < s->first_word)
-        s->first_word = (uint16_t)(lowest / 64);
+        s->first_word = lowest / 64;
     s->free_count += found;
     return found;
 }
@@ -126,7 +188,7 @@ void slab_put_word(uint32_t index, unsigned word, uint64_t mask)
         slab_fail_double_free(index, bin_info(s->bin), word, wrong);
     s->words[word] |= mask;
     if (word < s->first_word)
-        s->first_word = (uint16_t)word;
+        s->first_word = word;
     s->free_count += count_bits(mask);
 }
 

@@ -18,6 +18,7 @@
 
 #define SLAB_INLINE_WORDS 8u
 #define SLAB_WORDS_MAX (SLAB_BYTES / 16 / 64)
+#define SLAB_NO_WORD UINT32_MAX
 
 /* All records that a slab has, whether they are ever touched or not: map word, slab and remote record, both bitmaps, and
  * its share of the SuperSlab's record. */
@@ -42,8 +43,8 @@ struct slab {
     uint32_t block_count;
     uint8_t bin;
     uint8_t state; /* enum slab_state */
-    uint16_t first_word; /* no free bit in the words below */
-    uint32_t run_slabs;  /* slabs in this run */
+    uint16_t run_slabs;  /* slabs in this run */
+    uint32_t first_word; /* no free bit in the words below; of a full slab more than any word's number */
     uint64_t *words; /* the free words: inline_words, or the slab's piece of window.free_bitmaps */
     /* slab/pages.h */
     uint64_t purged;     /* pages of the run, the lowest first, that were given back. A hint: never a promise of zeroes */
@@ -64,9 +65,9 @@ FAST struct slab *slab_at(uint32_t index)
 }
 
 /* As slab_at, for loops. */
-FAST struct slab *slab_in(struct window_view view, uint32_t index)
+FAST struct slab *slab_in(struct window_view view, uint64_t index)
 {
-    return (struct slab *)(view.slabs + (size_t)index * SLAB_RECORD_BYTES);
+    return (struct slab *)(view.slabs + index * SLAB_RECORD_BYTES);
 }
 
 FAST uint32_t slab_head(uint32_t index, const struct bin_info *info)
@@ -84,8 +85,10 @@ FAST uint32_t slab_used_free_count(const struct slab *s)
 /* Fresh state: every block is free. */
 void slab_init(uint32_t index, unsigned bin);
 /* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
- * so that a LIFO reader meets the lowest first. Returns how many. No page of the slab is purged (slab/pages.h). */
-unsigned slab_take(uint32_t index, void **last, unsigned want);
+ * so that a LIFO reader meets the lowest first. A bitmap word with one run of free blocks is one piece, in any other each
+ * block is; it takes `*pieces` at most, and subtracts what it took. Returns how many blocks. No page of the slab is purged
+ * (slab/pages.h). */
+unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces);
 /* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
  * slab is attached. */
 SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong);
@@ -124,21 +127,42 @@ FAST bool slab_are_neighbours(const struct bin_info *info, const void *a, const 
     return distance == info->block_bytes || distance == (uintptr_t)0 - info->block_bytes;
 }
 
-/* Marks one block free; aborts on a double free or an address that is no block's. Returns the slab's new free_count.
- * Inline: a shuffled batch is made of such. */
-FAST uint32_t slab_put(uint32_t index, struct slab *s, const struct bin_info *info, void *block)
+/* What slab_put needs of a bin, in the width it is used in. */
+struct slab_divisor {
+    uint64_t run_mask, reciprocal;
+};
+
+FAST struct slab_divisor slab_divisor(const struct bin_info *info)
 {
-    uint32_t offset = (uint32_t)(uintptr_t)block & info->run_mask;
-    uint32_t number = bin_block_index(info, offset);
-    uint64_t bit = (uint64_t)1 << (number % 64);
-    uint64_t *word = &s->words[number / 64];
-    uint64_t old = *word;
-    if (UNLIKELY(number * info->block_bytes != offset || (old & bit) != 0))
+    return (struct slab_divisor){ info->run_mask, info->reciprocal };
+}
+
+/* product: reciprocal * offset. Its upper half is the block's number; its lower half is below the reciprocal for multiples of
+ * the block size only (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019; the unit test tries all). */
+FAST bool slab_is_multiple(struct slab_divisor by, uint64_t product)
+{
+    return (uint32_t)product < (uint32_t)by.reciprocal;
+}
+
+/* Marks one block free; aborts on a double free or an address that is no block's. True: the slab may have been full,
+ * or all of it is free now. Inline: a shuffled batch is made of such, and what each costs is counted in instructions. */
+FAST bool slab_put(uint32_t index, struct slab *s, struct slab_divisor by, void *block)
+{
+    uint64_t product = ((uintptr_t)block & by.run_mask) * by.reciprocal;
+    uint32_t number = (uint32_t)(product >> 32);
+    uint32_t word = (uint32_t)(product >> 38);
+    uint64_t *words = s->words;
+    uint64_t bits = words[word];
+    if (UNLIKELY(!slab_is_multiple(by, product) || (bits >> (number % 64) & 1) != 0))
         slab_fail_put(index, block);
-    *word = old | bit;
-    if (number / 64 < s->first_word)
-        s->first_word = (uint16_t)(number / 64);
-    return ++s->free_count;
+    words[word] = bits | (uint64_t)1 << (number % 64);
+    uint32_t free_count = s->free_count + 1;
+    s->free_count = free_count;
+    if (UNLIKELY(word < s->first_word)) {
+        s->first_word = word;
+        return true;
+    }
+    return UNLIKELY(free_count == s->block_count);
 }
 
 #endif

@@ -29,9 +29,19 @@ static char *block_of(uint32_t slab, const struct bin_info *info, uint32_t numbe
 /* Returns the new number of free blocks. */
 static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
 {
-    const uint32_t free_count = slab_put(slab, slab_at(slab), info, block);
-    assert_int_equal(slab_at(slab)->free_count, free_count);
-    return free_count;
+    const struct slab *s = slab_at(slab);
+    const uint32_t before = s->free_count;
+    const bool turned = slab_put(slab, slab_at(slab), slab_divisor(info), block);
+    assert_int_equal(s->free_count, before + 1);
+    if (before == 0 || before + 1 == info->block_count)
+        assert_true(turned);
+    return s->free_count;
+}
+
+static unsigned take(uint32_t slab, void **last, unsigned want)
+{
+    unsigned pieces = UINT32_MAX;
+    return slab_take(slab, last, want, &pieces);
 }
 
 static void test_fresh_slab_gives_its_blocks_in_order(void **state)
@@ -44,15 +54,15 @@ static void test_fresh_slab_gives_its_blocks_in_order(void **state)
         assert_true(slab_is_valid(slab));
         assert_int_equal(slab_at(slab)->free_count, info->block_count);
         assert_int_equal(slab_at(slab)->run_slabs, 1u << info->run_slabs_log2);
-        assert_int_equal(slab_take(slab, &out[0], 1), 1); /* downwards from the last: a LIFO reader meets it first */
+        assert_int_equal(take(slab, &out[0], 1), 1); /* downwards from the last: a LIFO reader meets it first */
         assert_ptr_equal(out[0], block_of(slab, info, 0));
         const unsigned rest = info->block_count - 1u;
-        assert_int_equal(slab_take(slab, &out[rest], rest + 1), rest);
+        assert_int_equal(take(slab, &out[rest], rest + 1), rest);
         for (unsigned i = 0; i < rest; i++)
             assert_ptr_equal(out[rest - i], block_of(slab, info, 1 + i));
         assert_int_equal(slab_at(slab)->free_count, 0);
         assert_true(slab_is_valid(slab));
-        assert_int_equal(slab_take(slab, &out[0], 1), 0);
+        assert_int_equal(take(slab, &out[0], 1), 0);
         assert_true((char *)out[1] + info->block_bytes <=
                     (char *)window_slab_address(slab) + (SLAB_BYTES << info->run_slabs_log2));
     }
@@ -67,17 +77,44 @@ static void test_lowest_free_block_first(void **state)
         const uint32_t slab = new_run(bins[b]);
         const unsigned used = info->block_count - 2u;
         void *out[SLAB_BYTES / 16];
-        assert_int_equal(slab_take(slab, &out[used - 1], used), used);
+        assert_int_equal(take(slab, &out[used - 1], used), used);
         const uint32_t freed[] = {used - 1, 1, used / 2, 0};
         for (unsigned i = 0; i < ARRAY_COUNT(freed); i++)
             assert_int_equal(put_one(slab, info, block_of(slab, info, freed[i])), 3 + i);
         assert_true(slab_is_valid(slab));
         const uint32_t order[] = {0, 1, used / 2, used - 1, used, used + 1}; /* recycled ones, then fresh ones */
-        assert_int_equal(slab_take(slab, &out[5], 2), 2);
-        assert_int_equal(slab_take(slab, &out[3], 10), 4);
+        assert_int_equal(take(slab, &out[5], 2), 2);
+        assert_int_equal(take(slab, &out[3], 10), 4);
         for (unsigned i = 0; i < ARRAY_COUNT(order); i++)
             assert_ptr_equal(out[5 - i], block_of(slab, info, order[i]));
         assert_true(slab_is_valid(slab));
+    }
+}
+
+/* What lies scattered is taken in bounded steps: single blocks, or the one run of a word. */
+static void test_pieces_are_bounded(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < 4; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const uint32_t slab = new_run(bin);
+        static void *out[SLAB_BYTES / 16];
+        assert_int_equal(take(slab, &out[info->block_count - 1], info->block_count), info->block_count);
+        static const uint32_t freed[] = {2, 3, 4, 10, 66, 67, 68, 69, 70, 130, 140, 141, 200, 201, 202};
+        for (unsigned i = 0; i < ARRAY_COUNT(freed); i++)
+            put_one(slab, info, block_of(slab, info, freed[i]));
+        static const struct {
+            unsigned want, pieces, taken, left;
+        } expect[] = {{100, 2, 2, 0}, {1, 5, 1, 4}, {100, 1, 1, 0}, {3, 9, 3, 8}, {100, 4, 5, 0}, {100, 9, 3, 8}};
+        for (unsigned i = 0, at = 0; i < ARRAY_COUNT(expect); at += expect[i++].taken) {
+            unsigned pieces = expect[i].pieces;
+            assert_int_equal(slab_take(slab, &out[99], expect[i].want, &pieces), expect[i].taken);
+            assert_int_equal(pieces, expect[i].left);
+            assert_true(slab_is_valid(slab));
+            for (unsigned k = 0; k < expect[i].taken; k++)
+                assert_ptr_equal(out[99 - k], block_of(slab, info, freed[at + k]));
+        }
+        assert_int_equal(slab_at(slab)->free_count, 0);
     }
 }
 
@@ -92,7 +129,7 @@ static void test_neighbours_go_back_together(void **state)
         static void *batch[SLAB_BYTES / 16 + 1];
         const unsigned count = info->block_count;
         for (unsigned down = 0; down < 2; down++) {
-            assert_int_equal(slab_take(slab, &out[count - 1], count), count);
+            assert_int_equal(take(slab, &out[count - 1], count), count);
             for (unsigned i = 0; i < count; i++)
                 batch[i] = block_of(slab, info, down ? count - 1 - i : i);
             /* What stands behind the slab's end looks like one more neighbour where the run has no unused tail. */
@@ -106,7 +143,7 @@ static void test_neighbours_go_back_together(void **state)
             assert_int_equal(slab_at(slab)->free_count, count);
             assert_true(slab_is_valid(slab));
         }
-        assert_int_equal(slab_take(slab, &out[5], 6), 6);
+        assert_int_equal(take(slab, &out[5], 6), 6);
         void *broken[] = {out[5], out[4], out[2], out[3], out[0]}; /* blocks 0 1 3 2 5 */
         assert_int_equal(slab_put_neighbours(slab, info, broken, 5), 2);
         assert_int_equal(slab_put_neighbours(slab, info, broken + 2, 3), 2);
@@ -128,19 +165,36 @@ static void test_number_behind_the_last_block_is_padding(void **state)
     }
 }
 
+/* One product tells slab_put both a block's number and that its address is one's: for every offset into every run. */
+static void test_what_slab_put_divides_by(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        const struct slab_divisor by = slab_divisor(info);
+        uint32_t rest = 0;
+        for (uint64_t offset = 0; offset <= by.run_mask; offset++) {
+            const bool is_block = slab_is_multiple(by, offset * by.reciprocal);
+            if (is_block != (rest == 0))
+                fail_msg("bin %u, offset %u", bin, (unsigned)offset);
+            rest = rest + 1 == info->block_bytes ? 0 : rest + 1;
+        }
+    }
+}
+
 static void test_words_of_remote_frees(void **state)
 {
     (void)state;
     const struct bin_info *info = bin_info(0);
     const uint32_t slab = new_run(0);
     void *out[200];
-    assert_int_equal(slab_take(slab, &out[199], 200), 200);
+    assert_int_equal(take(slab, &out[199], 200), 200);
     slab_put_word(slab, 1, 0xf0f0);
     slab_put_word(slab, 3, 0xff); /* blocks 192..199: up to the last one that was handed out */
     slab_put_word(slab, 0, (uint64_t)1 << 63);
     assert_int_equal(slab_at(slab)->free_count, info->block_count - 200 + 8 + 8 + 1);
     assert_true(slab_is_valid(slab));
-    assert_int_equal(slab_take(slab, &out[1], 2), 2);
+    assert_int_equal(take(slab, &out[1], 2), 2);
     assert_ptr_equal(out[1], block_of(slab, info, 63));
     assert_ptr_equal(out[0], block_of(slab, info, 68));
 }
@@ -200,7 +254,7 @@ static void test_misuse_is_fatal(void **state)
     for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
         struct misuse m = {.info = bin_info(bins[b]), .slab = new_run(bins[b])};
         void *out[6];
-        slab_take(m.slab, &out[5], 6);
+        take(m.slab, &out[5], 6);
         m.block = out[2]; /* block 3 */
         put_one(m.slab, m.info, m.block);
         assert_aborts(put, &m, "double free", m.block);
@@ -258,7 +312,7 @@ static void run_against_model(unsigned bin, uint64_t seed)
         const uint64_t r = next_random(&seed);
         const unsigned want = 1 + (unsigned)(r >> 8) % (r >> 32 & 1 ? 7 : 150);
         if (r % 2 == 0) {
-            const unsigned got = slab_take(slab, &out[want - 1], want);
+            const unsigned got = take(slab, &out[want - 1], want);
             assert_int_equal(got, want < info->block_count - out_count ? want : info->block_count - out_count);
             uint32_t expect = 0;
             for (unsigned i = 0; i < got; i++, out_count++) {
@@ -306,8 +360,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_fresh_slab_gives_its_blocks_in_order, fresh),
         cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
+        cmocka_unit_test_setup(test_pieces_are_bounded, fresh),
         cmocka_unit_test_setup(test_neighbours_go_back_together, fresh),
         cmocka_unit_test(test_number_behind_the_last_block_is_padding),
+        cmocka_unit_test(test_what_slab_put_divides_by),
         cmocka_unit_test_setup(test_words_of_remote_frees, fresh),
         cmocka_unit_test_setup(test_block_numbers, fresh),
         cmocka_unit_test_setup(test_misuse_is_fatal, fresh),
