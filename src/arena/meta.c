@@ -74,6 +74,11 @@ static unsigned array_order(size_t bytes)
     return bytes <= META_ARRAY_MIN_BYTES ? highest_bit(META_ARRAY_MIN_BYTES) : highest_bit(bytes - 1) + 1;
 }
 
+size_t meta_array_bytes(size_t bytes)
+{
+    return (size_t)1 << array_order(bytes);
+}
+
 void *meta_array_alloc(size_t bytes)
 {
     unsigned order = array_order(bytes);

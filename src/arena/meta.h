@@ -12,6 +12,8 @@ void *meta_alloc(size_t bytes);
  * are unspecified. */
 #define META_ARRAY_MIN_BYTES 128u
 void *meta_array_alloc(size_t bytes);
+/* What that comes to: an array asked for with so many bytes has these. */
+size_t meta_array_bytes(size_t bytes);
 void meta_array_free(void *array, size_t bytes);
 
 /* Bytes obtained from the OS for metadata of this kind. */

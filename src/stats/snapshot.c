@@ -45,11 +45,13 @@ static void add_bins(struct snapshot *out, struct sums *sums, const struct heap 
     out->slab_purged_bytes += h->purged_pages * os_page_bytes();
 }
 
-/* The heap's lock is held, so the arrays stay; `top` moves under us and is read once. */
+/* The heap's lock is held, so the arrays stay; `top` moves under us and is read once. So may `bottom`, now and then, and
+ * the two be of different moments: then the count is wrong, but not absurd. */
 static void add_cache(struct snapshot *out, struct sums *sums, const struct tcache *t)
 {
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
-        const int64_t count = load_relaxed(&t->hot.bins[bin].top) - t->bins[bin].array;
+        const int64_t apart = load_relaxed(&t->hot.bins[bin].top) - load_relaxed(&t->bins[bin].bottom);
+        const int64_t count = apart < 0 ? 0 : apart;
         sums->cached[bin] += count;
         sums->live[bin] -= count;
     }

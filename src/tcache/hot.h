@@ -4,11 +4,11 @@
  * call of the slow function. Nothing is counted, locked or divided here, and the block itself is not touched.
  *
  *   hot block   window_base | limit | tag | {top,end} of bin 0 | {top,end} of bin 1 | ...
- *   magazine    array[0] = NULL | array[1] .. array[count] | free room .. array[capacity]
- *                                             ^ top                           ^ end
+ *   magazine    bottom[0] = NULL | bottom[1] .. bottom[count] | free room .. bottom[capacity]
+ *                                                ^ top                            ^ end
  *
- * Invariants: array[0] is NULL, so an empty magazine's top points at NULL and a pop that reads NULL is a miss;
- * top <= end; top == end means full (or checked mode: end == array, every free takes the slow path).
+ * Invariants: *bottom is NULL, so an empty magazine's top points at NULL and a pop that reads NULL is a miss;
+ * top <= end; top == end means full (or checked mode: end == bottom, every free takes the slow path).
  *
  * free proves that the block is this thread's with one compare: the slab map's word xor the thread's tag is the byte
  * offset of the bin's magazine exactly when the owner is this heap; every other word gives a larger number.

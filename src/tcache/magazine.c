@@ -1,6 +1,13 @@
 /* The arrays behind the magazines. They start small, all packed into one piece, and each grows by doubling when its
  * traffic earns it: caps are ceilings.
  *
+ * Memory for arrays comes in powers of two, and what is rounded up lets the magazine slide: a flush takes the oldest blocks
+ * from its bottom, and the others stay where they are until there is no room for a full magazine above them. So a flush
+ * may be short without paying for a copy of all that stays.
+ *
+ *   array    | NULL | slots left behind | bottom: NULL | oldest .. newest | free .. | slots to slide into |
+ *                                                                 ^ top          ^ end
+ *
  * What a bin may hold counts in two budgets. The thread's is its own affair; the process's is a sum over all caches that
  * have a thread, which each of them adds to on its slow paths:
  *
@@ -82,7 +89,7 @@ void magazine_recount(struct tcache *t)
             b->capacity = b->room;
         if (b->opened)
             t->entitled_bytes += (uint64_t)b->capacity * bin_info(bin)->block_bytes;
-        t->hot.bins[bin].end = b->opened ? b->array + b->capacity : b->array;
+        t->hot.bins[bin].end = b->opened ? b->bottom + b->capacity : b->bottom;
     }
 }
 
@@ -123,17 +130,51 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
 {
     struct tcache_bin *b = &t->bins[bin];
     b->array = array;
+    store_relaxed(&b->bottom, array);
     b->capacity = b->room = capacity;
     array[0] = NULL;
     store_relaxed(&t->hot.bins[bin].top, array + count);
     t->hot.bins[bin].end = array + capacity;
 }
 
-static void set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
+/* To the array's start. Under the heap's lock, so that statistics see both bottom and top before or behind it. */
+static NOINLINE void slide_down(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
-    b->capacity = capacity;
-    t->hot.bins[bin].end = b->array + capacity;
+    uint32_t count = magazine_count(t, bin);
+    lock_acquire(&t->heap.lock);
+    __builtin_memmove(b->array + 1, b->bottom + 1, count * sizeof(void *));
+    store_relaxed(&b->bottom, b->array);
+    store_relaxed(&t->hot.bins[bin].top, b->array + count);
+    lock_release(&t->heap.lock);
+    t->hot.bins[bin].end = b->array + b->capacity;
+}
+
+FAST void set_end(struct tcache *t, unsigned bin)
+{
+    const struct tcache_bin *b = &t->bins[bin];
+    void **end = b->bottom + b->capacity;
+    if (UNLIKELY(end >= b->array + b->slots))
+        slide_down(t, bin);
+    else
+        t->hot.bins[bin].end = end;
+}
+
+static void set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
+{
+    t->bins[bin].capacity = capacity;
+    set_end(t, bin);
+}
+
+void magazine_place(struct tcache *t, unsigned bin, void **bottom, void **top)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    if (bottom == top)
+        bottom = top = b->array;
+    *bottom = NULL;
+    store_relaxed(&b->bottom, bottom);
+    store_relaxed(&t->hot.bins[bin].top, top);
+    set_end(t, bin);
 }
 
 void magazine_shrink(struct tcache *t, unsigned bin, uint32_t capacity)
@@ -181,6 +222,7 @@ bool magazine_pack_all(struct tcache *t)
         return false;
     for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
         install(t, bin, piece, capacities[bin], 0);
+        t->bins[bin].slots = capacities[bin] + ARRAY_SLACK;
         t->hot.bins[bin].end = piece; /* closed: the first free comes by magazine_open */
         t->bins[bin].packed = true;
         piece += capacities[bin] + ARRAY_SLACK;
@@ -210,15 +252,15 @@ bool magazine_grow(struct tcache *t, unsigned bin)
     }
     uint32_t count = magazine_count(t, bin);
     void **old = b->array;
-    uint32_t old_room = b->room;
-    for (uint32_t i = 1; i <= count; i++)
-        array[i] = old[i];
+    size_t old_bytes = b->slots * sizeof(void *);
+    __builtin_memcpy(array + 1, b->bottom + 1, count * sizeof(void *));
     /* Statistics subtract array from top: both change under the heap's lock. */
     lock_acquire(&t->heap.lock);
     install(t, bin, array, capacity, count);
+    b->slots = (uint32_t)(meta_array_bytes((capacity + ARRAY_SLACK) * sizeof(void *)) / sizeof(void *));
     lock_release(&t->heap.lock);
     if (!b->packed)
-        meta_array_free(old, (old_room + ARRAY_SLACK) * sizeof(void *));
+        meta_array_free(old, old_bytes);
     b->packed = false;
     return true;
 }

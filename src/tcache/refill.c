@@ -13,11 +13,9 @@ enum {
 
 static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
 {
-    struct tcache_bin *b = &t->bins[bin];
-    uint32_t have = magazine_count(t, bin);
-    heap_flush(&t->heap, bin, b->array + 1, count);
-    __builtin_memmove(b->array + 1, b->array + 1 + count, (have - count) * sizeof(void *));
-    store_relaxed(&t->hot.bins[bin].top, b->array + have - count);
+    void **bottom = t->bins[bin].bottom;
+    heap_flush(&t->heap, bin, bottom + 1, count);
+    magazine_place(t, bin, bottom + count, t->hot.bins[bin].top);
 }
 
 /* The open bin that is entitled to most gives half of that up. */
@@ -116,6 +114,7 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     if (block != NULL)
         return block;
     unsigned want = next_batch(t, bin);
+    magazine_place(t, bin, b->array, b->array);
     void **last = b->array + want;
     unsigned got = heap_refill(&t->heap, bin, last, want);
     if (UNLIKELY(got == 0)) {
@@ -125,12 +124,10 @@ void *tcache_refill(struct tcache *t, unsigned bin)
         got = heap_refill(&t->heap, bin, last = b->array + 1, 1);
         if (got == 0)
             return NULL;
-        want = 1;
     }
-    if (UNLIKELY(got < want)) /* they end at `last`; the magazine begins at array[1] */
-        __builtin_memmove(b->array + 1, last - got + 1, got * sizeof(void *));
-    store_relaxed(&t->hot.bins[bin].top, b->array + got - 1);
-    return b->array[got];
+    block = *last;
+    magazine_place(t, bin, last - got, last - 1);
+    return block;
 }
 
 static void flush_some(struct tcache *t, unsigned bin)
@@ -140,7 +137,10 @@ static void flush_some(struct tcache *t, unsigned bin)
     b->turns |= 1;
     uint32_t have = magazine_count(t, bin);
     uint32_t half = have - have / 2;
-    flush_oldest(t, bin, half < BATCH_MAX_BLOCKS ? half : BATCH_MAX_BLOCKS);
+    uint32_t most = half < BATCH_MAX_BLOCKS ? half : BATCH_MAX_BLOCKS;
+    void **bottom = b->bottom;
+    unsigned count = heap_flush_bounded(&t->heap, bin, bottom + 1, most);
+    magazine_place(t, bin, bottom + count, t->hot.bins[bin].top);
 }
 
 void tcache_free_full(struct tcache *t, unsigned bin, void *block)

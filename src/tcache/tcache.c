@@ -56,7 +56,7 @@ void tcache_leave(void)
 void tcache_forget(struct tcache *t)
 {
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        store_relaxed(&t->hot.bins[bin].top, t->bins[bin].array);
+        magazine_place(t, bin, t->bins[bin].array, t->bins[bin].array);
     magazine_recount(t);
     outbox_forget(&t->outbox);
 }
@@ -234,7 +234,11 @@ void tcache_free_slow(void *block)
         return;
     struct tcache *t = tcache_self();
     struct place place;
-    if (LIKELY(t != NULL && !t->checked) && find_place(block, &place) && place.owner != t->heap.id) {
+    if (LIKELY(t != NULL && !t->checked) && find_place(block, &place)) {
+        if (place.owner == t->heap.id) {
+            free_own(t, bin_of_info(place.info), block);
+            return;
+        }
         uint32_t number = slab_block_number(place.info, block);
         if (LIKELY(t->slow_left > 1 && outbox_join(&t->outbox, place.slab, place.info, number)))
             t->slow_left--;

@@ -10,8 +10,11 @@
 
 struct tcache_bin {
     void **array;      /* array[0] is NULL; under the heap's lock while it is replaced */
+    void **bottom;     /* where the magazine begins: *bottom is NULL, bottom[1] the oldest entry. Atomic relaxed: written by
+                        * the thread only, statistics read it */
     uint32_t capacity; /* entries that may be used, beside array[0]; before the bin is opened: what it will ask for */
-    uint32_t room;     /* entries the array has room for; capacity <= room */
+    uint32_t room;     /* entries it may grow to in this array; capacity <= room */
+    uint32_t slots;    /* of the array; what it has beyond 1 + room, the magazine slides in */
     uint64_t aged_traffic; /* batches moved up to the last ageing */
     uint64_t cap_weight; /* refills of late windows, older ones counting less, and these times the ceiling they were made ... */
     uint64_t cap_sum;    /* ... under: what the bin's ceiling was when it mattered. Atomic relaxed; its thread writes, exports read */

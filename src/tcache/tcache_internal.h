@@ -46,6 +46,9 @@ bool magazine_is_rich_in_need(const struct tcache *t);
 /* An open bin, empty: gives up what it is entitled to, and asks anew at its next use. */
 void magazine_close(struct tcache *t, unsigned bin);
 bool magazine_grow(struct tcache *t, unsigned bin);
+/* What it holds from now on: the entries above `bottom` up to `top`, both in its array. They stay where they are as long
+ * as there are slots for a full magazine above `bottom`; without entries it begins again at the array's start. */
+void magazine_place(struct tcache *t, unsigned bin, void **bottom, void **top);
 /* In a forked child: the thread that is gone may have been about to change a capacity. What the cache is entitled to and
  * where its magazines end is put right from what its bins say. */
 void magazine_recount(struct tcache *t);
@@ -59,7 +62,7 @@ void *stray_malloc(unsigned bin);
 
 FAST uint32_t magazine_count(const struct tcache *t, unsigned bin)
 {
-    return (uint32_t)(load_relaxed(&t->hot.bins[bin].top) - t->bins[bin].array);
+    return (uint32_t)(load_relaxed(&t->hot.bins[bin].top) - t->bins[bin].bottom);
 }
 
 #endif

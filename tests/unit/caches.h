@@ -72,10 +72,12 @@ static inline bool cache_is_valid(const struct tcache *t)
         const struct tcache_bin *b = &t->bins[bin];
         const struct magazine *m = &t->hot.bins[bin];
         /* Until it is opened a magazine is full, so that its first free is seen. */
-        if (b->array[0] != NULL || m->end != b->array + (b->opened ? b->capacity : 0) || m->top < b->array || m->top > m->end)
+        if (*b->bottom != NULL || m->end != b->bottom + (b->opened ? b->capacity : 0) || m->top < b->bottom || m->top > m->end)
+            return false;
+        if (b->bottom < b->array || m->end >= b->array + b->slots)
             return false;
         for (unsigned i = 1; i <= magazine_count(t, bin); i++)
-            if (b->array[i] == NULL)
+            if (b->bottom[i] == NULL)
                 return false;
     }
     return entitled(t) == t->entitled_bytes;

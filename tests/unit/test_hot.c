@@ -133,9 +133,9 @@ static void test_what_goes_the_slow_way(void **state)
     assert_int_equal(magazine_count(t, 6), capacity);
     while (hot_pop(&t->hot.bins[6]) != NULL)
         ;
-    t->hot.bins[6].end = t->bins[6].array; /* a checked mode */
+    t->hot.bins[6].end = t->bins[6].bottom; /* a checked mode */
     assert_false(is_taken(mine[0]));
-    t->hot.bins[6].end = t->bins[6].array + capacity;
+    t->hot.bins[6].end = t->bins[6].bottom + capacity;
     t->hot.limit = 0; /* a limit that lags behind is only slow */
     assert_false(is_taken(mine[0]));
     t->hot.limit = window.limit;

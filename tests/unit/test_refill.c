@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "caches.h"
+#include "os/os.h"
 
 static void *held[70000];
 
@@ -111,6 +112,80 @@ static void test_flush_keeps_the_newest(void **state)
     }
     assert_null(hot_pop(&t->hot.bins[19]));
     assert_int_equal(t->heap.bins[19].flush_blocks, capacity - capacity / 2);
+}
+
+/* Flush after flush the magazine moves up in its array, and back when there is no more room above. Nothing gets lost: the
+ * newest blocks are still there, and all others are the slabs'. */
+static void test_magazines_slide_in_their_arrays(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    const unsigned bin = 3;
+    while (magazine_grow(t, bin))
+        ;
+    const uint32_t capacity = t->bins[bin].capacity;
+    assert_int_equal(capacity, 512);
+    assert_int_equal(t->bins[bin].slots, 1024); /* what was rounded up is room to slide in */
+    t->aged_ms = os_clock_ms(); /* nothing else empties it */
+    unsigned count = 8 * capacity, moved = 0, returned = 0;
+    for (unsigned i = 0; i < count; i++)
+        held[i] = cache_take(t, bin);
+    for (unsigned i = 0; i < count; i++) {
+        void **const before = t->bins[bin].bottom;
+        cache_give(t, bin, held[i]);
+        moved += t->bins[bin].bottom > before;
+        returned += t->bins[bin].bottom < before;
+        assert_ptr_equal(*t->hot.bins[bin].top, held[i]);
+        assert_true(cache_is_valid(t));
+    }
+    assert_in_range(returned, 3, 8); /* each costs a copy, so once in about a capacity of blocks */
+    assert_true(moved >= 3 * returned);
+    unsigned left = count;
+    while (magazine_count(t, bin) != 0)
+        assert_ptr_equal(hot_pop(&t->hot.bins[bin]), held[--left]);
+    assert_null(hot_pop(&t->hot.bins[bin]));
+    assert_int_equal(t->heap.bins[bin].outstanding, count - left);
+    while (left < count)
+        cache_give(t, bin, held[left++]);
+    give_back_and_check(t);
+}
+
+/* No single free waits for more than a few blocks that lie each in another place, nor a malloc for more than some. */
+static void test_scattered_batches_are_short(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    const unsigned bin = 3;
+    t->aged_ms = os_clock_ms();
+    uint64_t seed = 11;
+    for (unsigned round = 0; round < 4; round++) {
+        uint64_t before = t->heap.bins[bin].refill_blocks;
+        unsigned longest = 0, count = 0;
+        while (count < 6000 || magazine_count(t, bin) != 0) { /* what is left in order would go back so */
+            held[count++] = cache_take(t, bin);
+            const uint64_t now = t->heap.bins[bin].refill_blocks;
+            longest = now - before > longest ? (unsigned)(now - before) : longest;
+            before = now;
+        }
+        assert_in_range(longest, 16, 128);
+        for (unsigned i = count - 1; i > 0; i--) {
+            const unsigned other = (unsigned)(next_random(&seed) % (i + 1));
+            void *const block = held[i];
+            held[i] = held[other];
+            held[other] = block;
+        }
+        before = t->heap.bins[bin].flush_blocks;
+        longest = 0;
+        for (unsigned i = 0; i < count; i++) {
+            cache_give(t, bin, held[i]);
+            const uint64_t now = t->heap.bins[bin].flush_blocks;
+            longest = now - before > longest ? (unsigned)(now - before) : longest;
+            before = now;
+        }
+        assert_in_range(longest, 8, 48); /* 128 in order; a few may be neighbours by chance */
+        assert_true(cache_is_valid(t));
+    }
+    give_back_and_check(t);
 }
 
 static void test_growth_is_earned_by_round_trips(void **state)
@@ -347,6 +422,8 @@ int main(void)
         cmocka_unit_test_setup(test_consecutive_refills_double, reset_policy),
         cmocka_unit_test_setup(test_batches_are_bounded_in_bytes, reset_policy),
         cmocka_unit_test_setup(test_flush_keeps_the_newest, reset_policy),
+        cmocka_unit_test_setup(test_magazines_slide_in_their_arrays, reset_policy),
+        cmocka_unit_test_setup(test_scattered_batches_are_short, reset_policy),
         cmocka_unit_test_setup(test_growth_is_earned_by_round_trips, reset_policy),
         cmocka_unit_test_setup(test_a_ceiling_moves, reset_policy),
         cmocka_unit_test_setup(test_turns_are_counted, reset_policy),
