@@ -17,6 +17,17 @@ void outbox_init(struct outbox *o, uint64_t budget_bytes)
     o->max_bytes = share < OUTBOX_MAX_BYTES ? (uint32_t)share : OUTBOX_MAX_BYTES;
 }
 
+/* One entry after the other, in turns: the next to leave has had the time of a whole round to fill, and no free waits for
+ * more than a delivery or two. */
+static void make_room(struct outbox *o)
+{
+    while (o->held_bytes > o->max_bytes) {
+        struct outbox_entry *e = &o->entries[o->next++ % OUTBOX_ENTRIES];
+        if (e->key != 0)
+            deliver(o, e);
+    }
+}
+
 void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
 {
     const struct bin_info *info = bin_info(bin);
@@ -34,8 +45,8 @@ void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
     store_relaxed(&o->held_bytes, o->held_bytes + info->block_bytes);
     if (info->block_bytes >= OUTBOX_DIRECT_BYTES)
         deliver(o, e);
-    else if (o->held_bytes > o->max_bytes)
-        outbox_deliver_all(o);
+    else if (UNLIKELY(o->held_bytes > o->max_bytes))
+        make_room(o);
 }
 
 void outbox_deliver_all(struct outbox *o)

@@ -22,6 +22,7 @@ _Static_assert(BITMAP_BYTES * 8 / 64 <= 1u << OUTBOX_WORDS_LOG2, "a slab's words
 struct outbox {
     uint32_t held_bytes;  /* atomic relaxed; statistics read it */
     uint32_t max_bytes;   /* blocks held back, over all entries */
+    uint32_t next;        /* the entry that leaves when there is no more room */
     uint64_t delivered_blocks; /* atomic relaxed; over the life of the tcache */
     uint64_t delivery_count;
     struct outbox_entry entries[OUTBOX_ENTRIES];

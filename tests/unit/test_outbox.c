@@ -86,6 +86,28 @@ static void test_held_bytes_are_bounded(void **state)
     }
 }
 
+/* A full outbox makes room word by word, all in turns: no free waits for all of it, and none stays for ever. */
+static void test_room_is_made_in_turns(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uint32_t word = 64 * bin_info(BIN_64)->block_bytes;
+    box.max_bytes = 4 * word;
+    const unsigned count = take_blocks(h, BIN_64, blocks, 2048);
+    unsigned busy = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t before = box.delivery_count;
+        add(blocks[i], BIN_64);
+        assert_in_range(box.delivery_count - before, 0, 1);
+        busy += box.delivery_count != before;
+        assert_true(box.held_bytes <= box.max_bytes);
+    }
+    assert_true(busy >= count / 64 - 8);
+    assert_true(box.delivered_blocks >= count - 4 * 64);
+    assert_true(box.delivery_count <= count / 64 + 4); /* whole words, but for those that met in an entry */
+    assert_all_back(h, BIN_64);
+}
+
 static void test_big_blocks_go_at_once(void **state)
 {
     (void)state;
@@ -195,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_one_delivery_for_a_word, clear),
         cmocka_unit_test_setup(test_held_bytes_are_bounded, clear),
+        cmocka_unit_test_setup(test_room_is_made_in_turns, clear),
         cmocka_unit_test_setup(test_big_blocks_go_at_once, clear),
         cmocka_unit_test_setup(test_many_words, clear),
         cmocka_unit_test_setup(test_blocks_of_many_heaps, clear),
