@@ -15,7 +15,7 @@ enum {
     /* What one batch takes or puts, beside its number of blocks, because some call has to wait for it: whole runs of
      * neighbours or single blocks, of which one that is put costs more. See decision 0010. */
     REFILL_PIECES = 64,
-    FLUSH_PIECES = 24,
+    FLUSH_PIECES = 32,
     CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
 };
 
