@@ -55,6 +55,9 @@ struct snapshot {
     uint64_t pages_purged, pages_woken; /* over the life: of slabs in use, given back; taken into use again */
     uint64_t delivered_blocks, delivery_count; /* over the life: remote frees handed over, and in how many steps */
     uint64_t learn_windows, learn_decisions, learn_rollbacks; /* over the life: of allocation learning */
+    uint64_t mem_learn_windows, mem_learn_rollbacks;           /* over the life: of memory learning */
+    uint64_t superslabs_made_huge, superslabs_broken;          /* by it: given huge pages, and taken apart again */
+    uint64_t collapse_us;                                      /* time that moving memory into huge pages has taken */
     uint64_t large_alloc_count, large_free_count; /* over the life: large and huge blocks */
 
     struct bin_counters bins[COUNTERS_BIN_COUNT];

@@ -73,6 +73,11 @@ static const struct field totals[] = {
     TOTAL(learn_windows, UNIT_COUNT, "windows of allocation learning so far"),
     TOTAL(learn_decisions, UNIT_COUNT, "decisions in them"),
     TOTAL(learn_rollbacks, UNIT_COUNT, "of these undone, because they did not help"),
+    TOTAL(mem_learn_windows, UNIT_COUNT, "windows of memory learning so far"),
+    TOTAL(mem_learn_rollbacks, UNIT_COUNT, "decisions in them that were undone"),
+    TOTAL(superslabs_made_huge, UNIT_COUNT, "SuperSlabs that it gave huge pages"),
+    TOTAL(superslabs_broken, UNIT_COUNT, "SuperSlabs that it took huge pages from"),
+    TOTAL(collapse_us, UNIT_COUNT, "us spent on moving memory into huge pages"),
     TOTAL(large_alloc_count, UNIT_COUNT, "large and huge blocks asked for so far"),
     TOTAL(large_free_count, UNIT_COUNT, "large and huge blocks freed so far"),
 };

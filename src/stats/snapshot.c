@@ -5,6 +5,7 @@
 #include "config/policy.h"
 #include "large/large.h"
 #include "learn/alloc_window.h"
+#include "learn/memory.h"
 #include "lifecycle/background.h"
 #include "os/os.h"
 #include "stats/counters.h"
@@ -149,6 +150,13 @@ static void add_learning(struct snapshot *out)
     out->learn_windows = learned.windows;
     out->learn_decisions = learned.decisions;
     out->learn_rollbacks = learned.rollbacks;
+    struct memory_totals memory;
+    memory_read_totals(&memory);
+    out->mem_learn_windows = memory.windows;
+    out->mem_learn_rollbacks = memory.rolled_back;
+    out->superslabs_made_huge = memory.made_huge;
+    out->superslabs_broken = memory.broken;
+    out->collapse_us = memory.collapse_us;
 }
 
 void snapshot_read(struct snapshot *out)

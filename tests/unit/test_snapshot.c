@@ -9,10 +9,13 @@
 
 #include "api/entry.h"
 #include "api/introspect.h"
+#include "config/config.h"
 #include "config/policy.h"
+#include "learn/memory.h"
 #include "lifecycle/lifecycle.h"
 #include "os/os.h"
 #include "stats/counters.h"
+#include "tcache/tcache.h"
 
 enum { BLOCK_COUNT = 5000, THREAD_COUNT = 4 };
 
@@ -243,6 +246,30 @@ static void test_under_load(void **state)
     assert_int_equal(s.live_bytes, before.live_bytes);
 }
 
+/* What memory learning has done is what users are shown. */
+static void test_memory_learning(void **state)
+{
+    (void)state;
+    struct config config = *config_get();
+    struct memory_totals totals;
+    struct snapshot snapshot;
+    config.mem_learn_window_ops = 100;
+    memory_start(&config);
+    take(0, 200);
+    give_back(0);
+    heap_report_moved(&tcache_self()->heap);
+    memory_tick(os_clock_ms());
+    store_relaxed(&policy_live.steer_to_full, 0);
+    memory_read_totals(&totals);
+    snapshot_read(&snapshot);
+    assert_true(totals.windows != 0);
+    assert_int_equal(snapshot.mem_learn_windows, totals.windows);
+    assert_int_equal(snapshot.mem_learn_rollbacks, totals.rolled_back);
+    assert_int_equal(snapshot.superslabs_made_huge, totals.made_huge);
+    assert_int_equal(snapshot.superslabs_broken, totals.broken);
+    assert_int_equal(snapshot.collapse_us, totals.collapse_us);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_pages_inside_slabs),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_under_load),
+        cmocka_unit_test(test_memory_learning),
     };
     return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
 }
