@@ -2,6 +2,8 @@
 
 #include "base/upcall.h"
 #include "config/policy.h"
+#include "learn/alloc_window.h"
+#include "learn/memory.h"
 #include "tcache/tcache.h"
 
 /* The ceiling that a learner had set when the bin refilled most is what it will live under again. Without one, what the thread's traffic has earned: how
@@ -39,9 +41,18 @@ static void read_policy(struct policy *out)
     out->prewarm_superslabs = load_relaxed(&policy_live.prewarm_superslabs);
 }
 
+static uint64_t count_windows(void)
+{
+    struct alloc_learn_totals caches;
+    struct memory_totals memory;
+    alloc_learn_read_totals(&caches);
+    memory_read_totals(&memory);
+    return caches.windows + memory.windows;
+}
+
 void learn_collect(struct learned_profile *out)
 {
-    *out = (struct learned_profile){0};
+    *out = (struct learned_profile){.windows = count_windows()};
     read_policy(&out->policy);
     upcall_fork_recover();
     const uint32_t count = heap_count();

@@ -33,6 +33,11 @@ void profile_put_weight(struct fmt *out, uint32_t bin, uint64_t misses)
     fmt_put(out, PROFILE_WEIGHT "C%u.%u %llu", tiny_bin_class(bin), tiny_bin_bytes(bin), (unsigned long long)misses);
 }
 
+void profile_put_evidence(struct fmt *out, uint64_t misses, uint64_t windows)
+{
+    fmt_put(out, PROFILE_EVIDENCE "%llu misses %llu windows\n", (unsigned long long)misses, (unsigned long long)windows);
+}
+
 void profile_put_safely(struct fmt *out, const char *text)
 {
     for (; *text != '\0'; text++)
@@ -77,9 +82,11 @@ static uint64_t live_value(const struct knob *knob, const struct lesson *lesson)
     }
 }
 
-static void learn_bins(struct lesson *lesson)
+/* Returns the misses of all bins. */
+static uint64_t learn_bins(struct lesson *lesson)
 {
     struct config *now = &lesson->now;
+    uint64_t misses = 0;
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         struct learn_choice *choice = &lesson->choices[bin];
         if (!learn_bin_choose(&lesson->learned->bins[bin], LEARN_PERCENTILE, choice))
@@ -88,7 +95,9 @@ static void learn_bins(struct lesson *lesson)
         now->bin_cap_is_user[bin] = true;
         now->bin_cap[bin] = choice->cap;
         now->bin_refill[bin] = choice->refill;
+        misses = choice->misses < UINT64_MAX - misses ? misses + choice->misses : UINT64_MAX;
     }
+    return misses;
 }
 
 static const char *profile_name(const struct config *config)
@@ -156,10 +165,13 @@ void profile_put_learned(struct fmt *out, const struct config *started, const st
     for (size_t i = 0; i < KNOB_COUNT; i++)
         if (knob_table[i].in_profiles)
             knob_store(&knob_table[i], &lesson.now, live_value(&knob_table[i], &lesson));
-    learn_bins(&lesson);
+    const uint64_t misses = learn_bins(&lesson);
     fmt_put(out, "# HAKMEM profile, learned by ");
     profile_put_safely(out, program);
     fmt_put(out, " (process %d), which started from the profile %s.\n", process_id, profile_name(started));
-    fmt_put(out, "# It is loaded like any other, see docs/tuning.md; comments say where it differs, and why.\n\n");
+    fmt_put(out, "# It is loaded like any other, see docs/tuning.md; comments say where it differs, and why. What it rests upon,\n"
+                 "# for `hakmem merge`:\n");
+    profile_put_evidence(out, misses, learned->windows);
+    fmt_put(out, "\n");
     profile_put(out, &lesson.now, explain, &lesson);
 }

@@ -10,6 +10,9 @@
 /* The line that carries a bin's weight from an export into a merge: "# weight C3.112 4711", and what follows is for
  * readers. */
 #define PROFILE_WEIGHT "# weight "
+/* The line that says what a profile's other values rest upon: "# evidence 4711 misses 12 windows". Without windows nothing
+ * was decided: a shell that started the program, for example, writes what it was started with. */
+#define PROFILE_EVIDENCE "# evidence "
 
 /* Writes whole comment lines that belong before a knob's line; may write none. */
 typedef void (*profile_why_fn)(struct fmt *out, const struct knob *knob, const void *context);
@@ -18,11 +21,14 @@ typedef void (*profile_why_fn)(struct fmt *out, const struct knob *knob, const v
 void profile_put(struct fmt *out, const struct config *config, profile_why_fn why, const void *context);
 /* A weight line without its end: the caller may add to it. */
 void profile_put_weight(struct fmt *out, uint32_t bin, uint64_t misses);
+/* An evidence line, whole. */
+void profile_put_evidence(struct fmt *out, uint64_t misses, uint64_t windows);
 
 /* What a process has learned. */
 struct learned_profile {
     struct policy policy;                  /* the live words that profiles have knobs for */
     struct learn_bin bins[TINY_BIN_COUNT]; /* the threads' caches */
+    uint64_t windows;                      /* of all learners, at whose ends they could decide */
 };
 
 /* The profile under which a program that starts with `started` behaves as it does now, learning off, with a comment at

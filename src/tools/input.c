@@ -46,6 +46,18 @@ static bool read_weight(struct input *out, const struct line *line, const char *
     return complain(line, "there is no such bin: ", text + strlen(PROFILE_WEIGHT));
 }
 
+static bool read_evidence(struct input *out, const struct line *line, const char *text)
+{
+    unsigned long long misses, windows;
+    char rest;
+    if (sscanf(text, PROFILE_EVIDENCE "%llu misses %llu window%c", &misses, &windows, &rest) != 3)
+        return complain(line, "accepted is " PROFILE_EVIDENCE "count misses count windows", "");
+    out->has_evidence = true;
+    out->misses = misses;
+    out->windows = windows;
+    return true;
+}
+
 static bool read_setting(struct input *out, const struct line *line, const char *text)
 {
     const char *value = strchr(text, '=');
@@ -75,6 +87,8 @@ static bool read_line(struct input *out, const struct line *line, const char *te
     static const char keyword[] = "export ";
     if (strncmp(text, PROFILE_WEIGHT, strlen(PROFILE_WEIGHT)) == 0)
         return read_weight(out, line, text);
+    if (strncmp(text, PROFILE_EVIDENCE, strlen(PROFILE_EVIDENCE)) == 0)
+        return read_evidence(out, line, text);
     if (text[0] == '\0' || text[0] == '#')
         return true;
     if (strncmp(text, keyword, strlen(keyword)) == 0)

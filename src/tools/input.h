@@ -11,6 +11,8 @@ struct input {
     uint64_t values[KNOB_COUNT];  /* of numbers and words */
     struct class_override bins;
     uint64_t weights[TINY_BIN_COUNT]; /* from "# weight" lines; 0: none for this bin */
+    bool has_evidence;                /* an "# evidence" line, which an export has and other profiles have not */
+    uint64_t misses, windows;         /* what it says */
 };
 
 /* Reads a file: KEY=VALUE lines of variables that profiles have, an optional "export " before them, whole-line

@@ -13,6 +13,7 @@
 enum {
     EXIT_TROUBLE = 1,
     EXIT_USAGE = 2,
+    NAME_LINE_BYTES = 128, /* in the heading, beside the name itself */
     OUTPUT_BYTES = 1 << 20, /* far more than every knob with two long file names and all bins need */
 };
 
@@ -33,12 +34,16 @@ static const char help[] =
     "    amounts of bytes, and HAKMEM_SUPERSLAB_PREWARM\n"
     "        the largest: a budget is a ceiling, and what does not need it does not use it.\n"
     "    other numbers, ratios, switches\n"
-    "        the median; the lower one where two are in the middle, so a switch needs a majority to be 1.\n"
+    "        the weighted median; the lower one where two are in the middle, so a switch needs a majority to be 1.\n"
     "    words\n"
-    "        the most frequent one; the first such file's where two are.\n"
+    "        the one with most weight; the first such file's where two have as much.\n"
+    "\n"
+    "    A file weighs as many misses as its `# evidence` line counts. Where some files have learned something, an export\n"
+    "    that has not, such as that of a shell that only started the program, has no say in anything; the heading of\n"
+    "    the result names it. A profile without such a line weighs like one miss.\n"
     "\n"
     "    A file that does not set a variable has no say in it. What no file sets gets its default. The result has\n"
-    "    weights of its own, so it can be merged again.\n"
+    "    weights and evidence of its own, so it can be merged again.\n"
     "\n"
     "OPTIONS\n"
     "    --max   ceilings of bins: the largest of all files\n"
@@ -58,6 +63,7 @@ struct merge {
     const struct input *inputs;
     size_t count;
     unsigned percent; /* of a bin's misses that its ceiling is to be enough for */
+    bool has_learned; /* some file has windows of learning behind it */
     struct config result;
     struct learn_bin bins[TINY_BIN_COUNT];
     uint64_t weights[TINY_BIN_COUNT];
@@ -69,9 +75,27 @@ static bool takes_largest(const struct knob *knob)
     return (knob->type == KNOB_TYPE_BYTES && strcmp(knob->unit, "bytes") == 0) || knob == &knob_table[KNOB_SUPERSLAB_PREWARM];
 }
 
+/* Of one file; sums of any number of them fit. */
+#define WEIGHT_MAX ((uint64_t)1 << 40)
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* 0: it has no say. An export without a window holds what its process was started with, however many there are of it. */
+static uint64_t weight_of(const struct merge *merge, const struct input *input)
+{
+    if (!input->has_evidence)
+        return 1;
+    if (merge->has_learned && input->windows == 0)
+        return 0;
+    return input->misses == 0 ? 1 : smaller(input->misses, WEIGHT_MAX);
+}
+
 /* A value and the file that has it. */
 struct vote {
-    uint64_t value;
+    uint64_t value, weight;
     const char *name;
     size_t order;
 };
@@ -90,25 +114,40 @@ static size_t collect(const struct merge *merge, const struct knob *knob, struct
     size_t count = 0;
     for (size_t i = 0; i < merge->count; i++) {
         const struct input *input = &merge->inputs[i];
-        if (input->given[knob - knob_table])
-            votes[count++] = (struct vote){input->values[knob - knob_table], input->name, i};
+        const uint64_t weight = weight_of(merge, input);
+        if (input->given[knob - knob_table] && weight != 0)
+            votes[count++] = (struct vote){input->values[knob - knob_table], weight, input->name, i};
     }
     qsort(votes, count, sizeof votes[0], by_value);
     return count;
 }
 
-static uint64_t most_frequent(const struct vote *votes, size_t count)
+static uint64_t heaviest(const struct vote *votes, size_t count)
 {
-    size_t best = 0, best_length = 0;
+    size_t best = 0;
+    uint64_t best_weight = 0;
     for (size_t start = 0, end; start < count; start = end) {
+        uint64_t weight = 0;
         for (end = start; end < count && votes[end].value == votes[start].value; end++)
-            ;
-        if (end - start > best_length || (end - start == best_length && votes[start].order < votes[best].order)) {
+            weight += votes[end].weight;
+        if (weight > best_weight || (weight == best_weight && votes[start].order < votes[best].order)) {
             best = start;
-            best_length = end - start;
+            best_weight = weight;
         }
     }
     return votes[best].value;
+}
+
+/* The least value that half of the weight does not exceed. */
+static uint64_t median(const struct vote *votes, size_t count)
+{
+    uint64_t total = 0, below = 0;
+    for (size_t i = 0; i < count; i++)
+        total += votes[i].weight;
+    size_t at = 0;
+    while ((below += votes[at].weight) < total - below)
+        at++;
+    return votes[at].value;
 }
 
 static uint64_t decide(const struct knob *knob, const struct vote *votes, size_t count)
@@ -116,8 +155,8 @@ static uint64_t decide(const struct knob *knob, const struct vote *votes, size_t
     if (count == 0)
         return knob->fallback;
     if (knob->type == KNOB_TYPE_WORD)
-        return most_frequent(votes, count);
-    return takes_largest(knob) ? votes[count - 1].value : votes[(count - 1) / 2].value;
+        return heaviest(votes, count);
+    return takes_largest(knob) ? votes[count - 1].value : median(votes, count);
 }
 
 static void merge_bin(struct merge *merge, uint32_t bin)
@@ -128,7 +167,7 @@ static void merge_bin(struct merge *merge, uint32_t bin)
         const uint32_t cap = input->bins.cap[bin];
         const uint32_t refill = input->bins.refill[bin] != 0 ? input->bins.refill[bin] : default_refill(cap);
         const uint64_t weight = input->weights[bin] != 0 ? input->weights[bin] : 1;
-        if (cap != 0)
+        if (cap != 0 && weight_of(merge, input) != 0)
             learn_bin_add(&merge->bins[bin], cap, weight, weight < UINT64_MAX / refill ? weight * refill : UINT64_MAX);
     }
     if (!learn_bin_choose(&merge->bins[bin], merge->percent, &choice))
@@ -177,7 +216,7 @@ static void explain(struct fmt *out, const struct knob *knob, const void *contex
     if (count == 0) {
         fmt_put(out, "# No file sets it: the default.\n");
     } else if (votes[0].value != votes[count - 1].value) {
-        const char *rule = knob->type == KNOB_TYPE_WORD ? "Most frequent" : takes_largest(knob) ? "Largest" : "Median";
+        const char *rule = knob->type == KNOB_TYPE_WORD ? "Heaviest" : takes_largest(knob) ? "Largest" : "Median";
         fmt_put(out, "# %s of %zu files: ", rule, count);
         put_vote(out, knob, &votes[0]);
         fmt_put(out, " to ");
@@ -189,6 +228,8 @@ static void explain(struct fmt *out, const struct knob *knob, const void *contex
 
 static void merge_all(struct merge *merge)
 {
+    for (size_t i = 0; i < merge->count; i++)
+        merge->has_learned |= merge->inputs[i].windows != 0;
     struct vote *votes = calloc(merge->count, sizeof *votes);
     if (votes == NULL)
         abort();
@@ -202,12 +243,26 @@ static void merge_all(struct merge *merge)
         merge_bin(merge, bin);
 }
 
+/* All that the files say, so that the result weighs in a further merge what they weigh together. */
+static void put_evidence(struct fmt *out, const struct merge *merge)
+{
+    uint64_t misses = 0, windows = 0;
+    bool is_known = false;
+    for (size_t i = 0; i < merge->count; i++) {
+        misses += weight_of(merge, &merge->inputs[i]);
+        windows += smaller(merge->inputs[i].windows, WEIGHT_MAX);
+        is_known |= merge->inputs[i].has_evidence;
+    }
+    if (is_known)
+        profile_put_evidence(out, misses, windows);
+}
+
 /* Through memory and a stream: fmt does not tell what becomes of its writes. */
 static int print(const struct merge *merge)
 {
     size_t capacity = OUTPUT_BYTES;
     for (size_t i = 0; i < merge->count; i++)
-        capacity += 64 + strlen(merge->inputs[i].name);
+        capacity += NAME_LINE_BYTES + strlen(merge->inputs[i].name);
     char *text = malloc(capacity);
     struct fmt out;
     if (text == NULL)
@@ -217,8 +272,9 @@ static int print(const struct merge *merge)
     for (size_t i = 0; i < merge->count; i++) {
         fmt_put(&out, "#   ");
         profile_put_safely(&out, merge->inputs[i].name);
-        fmt_put(&out, "\n");
+        fmt_put(&out, weight_of(merge, &merge->inputs[i]) != 0 ? "\n" : " (no say: nothing was learned in it)\n");
     }
+    put_evidence(&out, merge);
     fmt_put(&out, "\n");
     profile_put(&out, &merge->result, explain, merge);
     const bool is_written = fwrite(text, 1, out.length, stdout) == out.length && fflush(stdout) == 0;

@@ -100,6 +100,41 @@ class Merge(unittest.TestCase):
             f.write("\n".join(lines) + "\n")
         self.assertIn("# weight C3.112 1001 misses; files: 2, caps 100 to 500", self.merge("ab.env", c))
 
+    def test_files_weigh_what_they_have_seen(self):
+        """A shell starts the program and exports as well: what it was started with, as often as it was started."""
+        started = ("HAKMEM_DECAY_MS=1000", "HAKMEM_TINY_PRESET=default", "HAKMEM_SUPERSLAB_PREWARM=16",
+                   OVERRIDE + "=C0:512:32,C1:512:32")
+        shells = [self.file("sh.%d.env" % i, "# evidence 300 misses 0 windows", "# weight C0.16 300", *started)
+                  for i in range(9)]
+        real = self.file("real.env", "# evidence 5000 misses 40 windows", "# weight C0.16 5000", "HAKMEM_DECAY_MS=250",
+                         "HAKMEM_TINY_PRESET=ultra_tight", "HAKMEM_SUPERSLAB_PREWARM=3", OVERRIDE + "=C0:90:16")
+        wanted = {"HAKMEM_DECAY_MS": "250", "HAKMEM_TINY_PRESET": "ultra_tight", "HAKMEM_SUPERSLAB_PREWARM": "3",
+                  OVERRIDE: "C0:90:16"}
+        for options in ([], ["--max"]):
+            lines = self.merge(*(options + shells + [real]))
+            said = self.settings(lines)
+            self.assertEqual({name: said[name] for name in wanted}, wanted)
+            self.assertIn("#   sh.0.env (no say: nothing was learned in it)", lines)
+            self.assertIn("#   real.env", lines)
+            self.assertIn("# evidence 5000 misses 40 windows", lines)
+        # Where nobody has learned anything, all have a say, and weigh by their misses.
+        calm = self.file("calm.env", "# evidence 100 misses 0 windows", "HAKMEM_DECAY_MS=7", "HAKMEM_TINY_PRESET=ultra_tight")
+        lines = self.merge(calm, calm, shells[0])
+        self.assertEqual(self.settings(lines)["HAKMEM_DECAY_MS"], "1000")
+        self.assertEqual(self.settings(lines)["HAKMEM_TINY_PRESET"], "default")
+        self.assertIn("# Median of 3 files: 7 (calm.env) to 1000 (sh.0.env).", lines)
+        self.assertEqual(self.settings(self.merge(calm, calm, calm, shells[0]))["HAKMEM_DECAY_MS"], "7")
+        # Three small processes against a large one; and what is merged weighs on.
+        small = self.file("small.env", "# evidence 1000 misses 2 windows", "HAKMEM_DECAY_MS=90")
+        with open(os.path.join(self.folder.name, "merged.env"), "w") as f:
+            f.write("\n".join(self.merge(small, small, small)) + "\n")
+        self.assertEqual(self.settings(self.merge("merged.env", real))["HAKMEM_DECAY_MS"], "250")
+        self.assertIn("# evidence 8000 misses 46 windows", self.merge("merged.env", real))
+        # A profile by hand has a say, but hardly any weight.
+        hand = self.file("hand.env", "HAKMEM_DECAY_MS=5", "HAKMEM_RETAINED_RATIO=0.5")
+        said = self.settings(self.merge(hand, hand, small))
+        self.assertEqual((said["HAKMEM_DECAY_MS"], said["HAKMEM_RETAINED_RATIO"]), ("90", "0.5"))
+
     def test_last_setting_counts_and_shell_files_are_read(self):
         name = self.file("x.env", "export HAKMEM_DECAY_MS=1", "", "#HAKMEM_DECAY_MS=9", "HAKMEM_DECAY_MS=2",
                          "HAKMEM_THREAD_CACHE_BYTES=")
@@ -111,7 +146,7 @@ class Merge(unittest.TestCase):
         good = self.file("good.env", "HAKMEM_DECAY_MS=1")
         bad = self.file("bad.env", "# fine", "HAKMEM_DECAY_MS=fast", "HAKMEM_DECAY=1", "nonsense",
                         "HAKMEM_PROFILE=tight", "# weight C3.113 5", "# weight C3.112", OVERRIDE + "=C9:1",
-                        "HAKMEM_DECAY_MS='1'")
+                        "HAKMEM_DECAY_MS='1'", "# evidence 5 misses")
         self.refused("bad.env:2: HAKMEM_DECAY_MS: accepted is 0..3600000 ms",
                      "bad.env:3: unknown variable; the nearest known one is HAKMEM_DECAY_MS",
                      "bad.env:4: neither NAME=VALUE nor a comment",
@@ -121,6 +156,7 @@ class Merge(unittest.TestCase):
                      "bad.env:8: HAKMEM_TINY_TLS_CLASS_OVERRIDE: accepted is Ck:cap[:refill] or Ck.size:cap[:refill], "
                      "cap 1..65535, refill 1..cap",
                      "bad.env:9: HAKMEM_DECAY_MS: accepted is 0..3600000 ms",
+                     "bad.env:10: accepted is # evidence count misses count windows",
                      "none.env: No such file or directory",
                      files=[good, bad, "none.env"])
         self.refused(".: Is a directory", files=["."])

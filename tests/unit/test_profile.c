@@ -83,6 +83,7 @@ static void test_learned_values(void **state)
     learned.policy.decay_ms = 250;
     learned.policy.retained_superslabs = 1;
     learned.policy.prewarm_superslabs = 5;
+    learned.windows = 77;
     learn_bin_add(&learned.bins[6], 200, 900, 900 * 16);
     learn_bin_add(&learned.bins[6], 300, 10, 10 * 16);
     learn_bin_add(&learned.bins[20], 40, 3, 30);
@@ -101,6 +102,7 @@ static void test_learned_values(void **state)
     assert_false(after.config.bin_cap_is_user[1]);
 
     assert_non_null(strstr(text, "learned by a?program (process 99), which started from the profile adaptive.\n"));
+    assert_non_null(strstr(text, "\n# evidence 913 misses 77 windows\n"));
     assert_non_null(strstr(text, "\n# Learned: the program started with 1000.\nHAKMEM_DECAY_MS=250\n"));
     assert_non_null(strstr(text, "\n# Learned: the program started with 4194304.\nHAKMEM_THREAD_CACHE_BYTES="));
     assert_non_null(strstr(text, "\n# As the environment said; the profile has 1.\nHAKMEM_STATS_ENABLE=0\n"));
