@@ -16,6 +16,7 @@ struct arena_state {
     uint32_t lowest_absent; /* no absent slot below; under the lock */
     uint32_t prewarm; /* still to do; under the lock */
     uint32_t advice_edges; /* neighbours with different advice about huge pages; under the lock */
+    uint32_t unproven;     /* SuperSlabs that were born huge on prediction and have not filled up; under the lock */
     /* Statistics; atomic relaxed. */
     uint64_t mapped, released, purged_bytes;
 };

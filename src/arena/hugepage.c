@@ -4,10 +4,10 @@
 #include "config/policy.h"
 #include "os/os.h"
 
-/* superslab.pages: enum superslab_pages in the low two bits, then the advice given to the kernel, then the second in
- * which the SuperSlab was broken. */
+/* superslab.pages: enum superslab_pages in the low two bits, then the advice given to the kernel, then of a BROKEN
+ * SuperSlab the second in which it became so, of a HUGE one whether it was born so and still has to fill up. */
 enum advice { ADVICE_NONE, ADVICE_SMALL, ADVICE_HUGE };
-enum { ADVICE_SHIFT = 2, BROKEN_SHIFT = 4 };
+enum { ADVICE_SHIFT = 2, BROKEN_SHIFT = 4, UNPROVEN_BIT = 1 << 4 };
 
 enum {
     STRETCH_MAX = 1 << 14,      /* SuperSlabs on each side that a break looks at for the end of their mapping */
@@ -31,6 +31,20 @@ static enum superslab_pages pages_of(uint32_t word)
 static enum advice advice_of(uint32_t word)
 {
     return (enum advice)(word >> ADVICE_SHIFT & 3);
+}
+
+static bool is_unproven(uint32_t word)
+{
+    return pages_of(word) == SUPERSLAB_HUGE && (word & UNPROVEN_BIT) != 0;
+}
+
+/* Under the lock, and alone in writing the word. */
+static void set_word(uint32_t superslab, uint32_t word)
+{
+    struct superslab *s = &superslab_table[superslab];
+    arena.unproven += is_unproven(word);
+    arena.unproven -= is_unproven(load_relaxed(&s->pages));
+    store_relaxed(&s->pages, word);
 }
 
 /* x86-64, and elsewhere with pages of 4 KiB. With 16 or 64 KiB a huge page is 32 or 512 MiB. */
@@ -94,9 +108,9 @@ static uint32_t birth_word(uint32_t count)
         return word_of(is_huge ? SUPERSLAB_HUGE : SUPERSLAB_SMALL, ADVICE_HUGE);
     }
     /* A wide run may be touched here and there only: what it fills up of it, learning will see. */
-    if (load_relaxed(&policy_live.huge_birth) != 0 && count == 1 && is_huge_page_sized() &&
+    if (arena.unproven < load_relaxed(&policy_live.huge_birth) && count == 1 && is_huge_page_sized() &&
         (os_huge_page_mode() == OS_HUGE_MADVISE || os_huge_page_mode() == OS_HUGE_ALWAYS))
-        return word_of(SUPERSLAB_HUGE, ADVICE_HUGE);
+        return word_of(SUPERSLAB_HUGE, ADVICE_HUGE) | UNPROVEN_BIT;
     if (!is_huge_page_sized())
         return word_of(SUPERSLAB_SMALL, ADVICE_SMALL);
     enum os_huge_page_mode mode = os_huge_page_mode();
@@ -113,12 +127,13 @@ void hugepage_born(uint32_t from, uint32_t to)
     if (!is_few(arena.advice_edges + edges_around(from, to, advice_of(word)))) {
         uint32_t neighbour = load_relaxed(&superslab_table[is_mapped(from - 1) ? from - 1 : to].pages);
         bool is_huge = pages_of(neighbour) == SUPERSLAB_HUGE;
-        word = word_of(is_huge ? SUPERSLAB_HUGE : SUPERSLAB_SMALL, advice_of(neighbour));
+        bool is_predicted = is_huge && load_relaxed(&policy_live.huge_birth) != 0;
+        word = word_of(is_huge ? SUPERSLAB_HUGE : SUPERSLAB_SMALL, advice_of(neighbour)) | is_predicted * UNPROVEN_BIT;
     }
     if (!advise(from, to, advice_of(word)))
         word = word_of(SUPERSLAB_SMALL, ADVICE_NONE);
     for (uint32_t i = from; i < to; i++) {
-        store_relaxed(&superslab_table[i].pages, word);
+        set_word(i, word);
         store_relaxed(&superslab_table[i].idle, 0);
     }
     arena.advice_edges += edges_around(from, to, advice_of(word));
@@ -128,7 +143,21 @@ void hugepage_gone(uint32_t superslab)
 {
     struct superslab *s = &superslab_table[superslab];
     arena.advice_edges -= edges_around(superslab, superslab + 1, advice_of(load_relaxed(&s->pages)));
-    store_relaxed(&s->pages, 0);
+    set_word(superslab, 0);
+}
+
+bool arena_superslab_is_unproven(uint32_t superslab)
+{
+    return is_unproven(load_relaxed(&superslab_table[superslab].pages));
+}
+
+void arena_superslab_prove(uint32_t superslab)
+{
+    lock_acquire(&arena.lock);
+    uint32_t word = load_relaxed(&superslab_table[superslab].pages);
+    if (is_unproven(word))
+        set_word(superslab, word & ~(uint32_t)UNPROVEN_BIT);
+    lock_release(&arena.lock);
 }
 
 /* ---- SMALL, BROKEN -> HUGE ---- */
@@ -164,7 +193,7 @@ bool arena_superslab_make_huge(uint32_t superslab, uint64_t *collapse_budget_us)
         if (!is_huge && !is_resting) {
             uint32_t edges = edges_after(superslab, superslab + 1, ADVICE_HUGE);
             if (is_few(edges) && advise(superslab, superslab + 1, ADVICE_HUGE)) {
-                store_relaxed(&s->pages, word_of(SUPERSLAB_HUGE, ADVICE_HUGE));
+                set_word(superslab, word_of(SUPERSLAB_HUGE, ADVICE_HUGE));
                 arena.advice_edges = edges;
                 is_huge = true;
             }
@@ -225,11 +254,11 @@ static bool break_here(uint32_t superslab)
             return false;
         /* The others stay what they are until they are broken as well: the kernel keeps huge pages that are there. */
         for (uint32_t i = from; i < to; i++)
-            store_relaxed(&superslab_table[i].pages, word_of(pages_of(load_relaxed(&superslab_table[i].pages)), ADVICE_SMALL));
+            set_word(i, word_of(pages_of(load_relaxed(&superslab_table[i].pages)), ADVICE_SMALL));
         arena.advice_edges = edges;
     }
     uint32_t now_s = (uint32_t)(os_clock_ms() / 1000);
-    store_relaxed(&s->pages, word_of(SUPERSLAB_BROKEN, ADVICE_SMALL) | now_s << BROKEN_SHIFT);
+    set_word(superslab, word_of(SUPERSLAB_BROKEN, ADVICE_SMALL) | now_s << BROKEN_SHIFT);
     return true;
 }
 

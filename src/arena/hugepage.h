@@ -37,6 +37,11 @@ bool arena_superslab_make_huge(uint32_t superslab, uint64_t *collapse_budget_us)
  * 16 for its free slabs. */
 bool arena_superslab_break(uint32_t superslab);
 
+/* It was born huge because policy_live.huge_birth predicted that it would fill up, and nobody has said yet that it has. */
+bool arena_superslab_is_unproven(uint32_t superslab);
+/* It has: it no longer counts against policy_live.huge_birth. */
+void arena_superslab_prove(uint32_t superslab);
+
 struct superslab_usage {
     enum superslab_pages pages;
     uint32_t slabs_in_use;

@@ -51,8 +51,8 @@ struct policy {
     uint32_t retained_superslabs;
     /* SuperSlabs to be mapped and faulted in once the process allocates. Read by arena. */
     uint32_t prewarm_superslabs;
-    /* 1: new SuperSlabs are backed with huge pages before their first touch, because those before them filled up. Read by
-     * the arena; written by memory learning. */
+    /* New SuperSlabs are backed with huge pages before their first touch, because those before them filled up, while fewer
+     * than so many that were born so have not filled up yet. Read by the arena; written by memory learning. */
     uint32_t huge_birth;
     /* 1: SuperSlabs marked as draining are claimed from last. Read by the arena; written by memory learning. */
     uint32_t steer_to_full;

@@ -5,6 +5,8 @@ enum {
     BIRTH_MIN_SUPERSLABS = 16,  /* the next one adds at most a sixteenth in vain */
     BIRTH_MIN_GROWTH = 4,       /* SuperSlabs mapped within about ... */
     BIRTH_EPOCH = 8 * MEM_PATIENCE_WINDOWS,
+    BIRTH_OPEN_SHARE = 8,  /* of the heap may be huge on prediction alone ... */
+    BIRTH_OPEN_MIN = 4,    /* ... or so many: a thread may fill several between two looks */
     BORN_PATIENCE = 4 * MEM_PATIENCE_WINDOWS, /* it takes a while to fill one */
     DRAIN_MIN_SUPERSLABS = 4,
     COLLAPSE_SHARE = 64,        /* of the time that passes */
@@ -107,7 +109,7 @@ static uint32_t windows_since(uint32_t then, uint64_t window)
 static void follow(struct mem_track *track, const struct mem_params *params, const struct mem_snapshot *s,
                    const struct mem_place *p)
 {
-    if (!track->is_known) {
+    if (!track->is_known || (p->is_unproven && track->trial == MEM_AT_REST)) { /* or it was mapped anew between two looks */
         track->is_known = true;
         track->trial = p->is_huge ? MEM_BORN : MEM_AT_REST;
         track->trial_window = (uint32_t)s->window;
@@ -242,6 +244,13 @@ static void announce_births(struct mem_learner *l, const struct mem_params *para
     } else if (params->observe) {
         hold(&l->birth_hold_until, &l->birth_holdoff, params, s->window);
     }
+}
+
+/* One thread fills one SuperSlab after the other. Many fill many at a time, each with slabs of its own that it has only
+ * begun to use: the heap is dense as far as it is old, and what comes would be huge and half empty. */
+uint32_t mem_open_births(uint32_t superslabs)
+{
+    return superslabs / BIRTH_OPEN_SHARE > BIRTH_OPEN_MIN ? superslabs / BIRTH_OPEN_SHARE : BIRTH_OPEN_MIN;
 }
 
 /* A heap that grows and fills what it maps will fill the next one too. */

@@ -50,6 +50,7 @@ struct mem_place {
     uint32_t superslab;
     bool is_mapped;
     bool is_huge;
+    bool is_unproven;        /* born so on prediction, and nobody has seen it filled up */
     bool is_draining;        /* in: it is claimed from last. Out: it should be */
     uint32_t claimed_bytes;  /* slabs that are somebody's */
     uint32_t used_bytes;     /* under blocks; <= claimed */
@@ -115,6 +116,9 @@ unsigned mem_decide(struct mem_learner *learner, const struct mem_params *params
 void mem_note_huge(struct mem_track *track, uint64_t window, uint32_t resident_bytes);
 /* The huge page was refused: it is not asked for again soon. */
 void mem_note_refused(struct mem_track *track, const struct mem_params *params, uint64_t window);
+
+/* How many SuperSlabs may have been born huge and not have filled up yet, in a heap of so many. */
+uint32_t mem_open_births(uint32_t superslabs);
 
 /* Microseconds that moving memory into huge pages may take now: a share of the time that passed. */
 uint64_t mem_collapse_budget(const struct mem_learner *learner, uint64_t now_ms);

@@ -28,7 +28,8 @@ static struct {
     uint64_t window;       /* the last one that has ended */
     uint64_t window_blocks; /* heap_moved_blocks at its end */
     struct arena_flow flow; /* likewise */
-    uint32_t cursor;
+    uint32_t superslabs;    /* mapped then */
+    uint32_t cursor, unproven_cursor; /* SuperSlabs to be looked at next */
     struct mem_track *tracks[CHUNKS];
 } memory;
 
@@ -94,6 +95,7 @@ static void look_at(struct mem_snapshot *s, uint32_t superslab)
     if (!is_mapped)
         return;
     p->is_huge = usage.pages == SUPERSLAB_HUGE;
+    p->is_unproven = arena_superslab_is_unproven(superslab);
     p->is_draining = load_relaxed(&superslab_table[superslab].draining) != 0;
     p->claimed_bytes = usage.slabs_in_use * (uint32_t)SLAB_BYTES;
     uint32_t used_bytes = occupancy_used_bytes(superslab);
@@ -103,16 +105,25 @@ static void look_at(struct mem_snapshot *s, uint32_t superslab)
         p->resident_bytes = surely_resident(superslab, p->used_bytes);
 }
 
-static void look_around(struct mem_snapshot *s)
+/* Fills the snapshot up to `most` places. Those that were born huge have a cursor of their own: others may be born so only
+ * when these are seen to have filled up. */
+static void look_along(struct mem_snapshot *s, uint32_t *cursor, bool unproven, unsigned most)
 {
     uint32_t first, end;
     arena_superslab_range(&first, &end);
     uint32_t visits = end - first < VISITS_PER_TICK ? end - first : VISITS_PER_TICK;
-    for (; visits != 0 && s->count < MEM_PLACES_MAX; visits--) {
-        if (memory.cursor < first || memory.cursor >= end)
-            memory.cursor = first;
-        look_at(s, memory.cursor++);
+    for (; visits != 0 && s->count < most; visits--, (*cursor)++) {
+        if (*cursor < first || *cursor >= end)
+            *cursor = first;
+        if (arena_superslab_is_unproven(*cursor) == unproven)
+            look_at(s, *cursor);
     }
+}
+
+static void look_around(struct mem_snapshot *s)
+{
+    look_along(s, &memory.unproven_cursor, true, MEM_PLACES_MAX / 2);
+    look_along(s, &memory.cursor, false, MEM_PLACES_MAX);
 }
 
 static void read_flow(struct mem_snapshot *s)
@@ -125,13 +136,24 @@ static void read_flow(struct mem_snapshot *s)
     s->decayed_bytes = now.decayed_bytes - memory.flow.decayed_bytes;
     s->refaulted_bytes = now.refaulted_bytes - memory.flow.refaulted_bytes;
     memory.flow = now;
+    memory.superslabs = s->superslabs;
+}
+
+/* As the heap grows, and what was born huge fills up. */
+static void follow_births(const struct mem_snapshot *s)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->places[i].track->trial != MEM_BORN && arena_superslab_is_unproven(s->places[i].superslab))
+            arena_superslab_prove(s->places[i].superslab);
+    if (load_relaxed(&policy_live.huge_birth) != 0)
+        store_relaxed(&policy_live.huge_birth, mem_open_births(s->superslabs));
 }
 
 /* The kernel's advice changes at once; what is there already moves when there is time for it. False: it was refused. */
 static bool set_huge(const struct learn_decision *d, bool to)
 {
     if (d->place == 0) {
-        store_relaxed(&policy_live.huge_birth, to);
+        store_relaxed(&policy_live.huge_birth, to ? mem_open_births(memory.superslabs) : 0);
     } else if (!to) {
         count(&memory_counts.broken, arena_superslab_break(d->place));
     } else if (arena_superslab_make_huge(d->place, NULL)) {
@@ -194,6 +216,7 @@ static void end_window(uint64_t now_ms)
     read_flow(&s);
     look_around(&s);
     unsigned decided = mem_decide(&memory.learner, &memory.params, &s, decisions);
+    follow_births(&s);
     for (unsigned i = 0; i < decided; i++)
         if (carry_out(&decisions[i]))
             journal_write(&decisions[i]);

@@ -141,11 +141,11 @@ static uint64_t heaviest(const struct vote *votes, size_t count)
 /* The least value that half of the weight does not exceed. */
 static uint64_t median(const struct vote *votes, size_t count)
 {
-    uint64_t total = 0, below = 0;
+    uint64_t total = 0, below;
     for (size_t i = 0; i < count; i++)
         total += votes[i].weight;
     size_t at = 0;
-    while ((below += votes[at].weight) < total - below)
+    for (below = votes[0].weight; below < total - below; below += votes[at].weight)
         at++;
     return votes[at].value;
 }

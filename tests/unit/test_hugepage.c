@@ -161,7 +161,7 @@ static void test_born_huge_on_request(void **state)
 {
     (void)state;
     bool zeroed;
-    store_relaxed(&policy_live.huge_birth, 1);
+    store_relaxed(&policy_live.huge_birth, UINT32_MAX);
     const uint32_t first = map_superslabs(2);
     assert_int_equal(pages_of(first), SUPERSLAB_HUGE);
     assert_true(last.is_huge);
@@ -172,6 +172,36 @@ static void test_born_huge_on_request(void **state)
     mode = OS_HUGE_MADVISE;
     store_relaxed(&policy_live.thp, THP_NEVER);
     assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
+    edges_now();
+    store_relaxed(&policy_live.huge_birth, 0);
+}
+
+/* So many may be huge on prediction alone; each that fills up, is broken or goes away makes room for another. */
+static void test_born_huge_within_bounds(void **state)
+{
+    (void)state;
+    store_relaxed(&policy_live.huge_birth, 2);
+    const uint32_t first = map_superslabs(5);
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(pages_of(first + i), i < 2 ? SUPERSLAB_HUGE : SUPERSLAB_SMALL);
+        assert_int_equal(arena_superslab_is_unproven(first + i), i < 2);
+    }
+    arena_superslab_prove(first);
+    arena_superslab_prove(first); /* once is enough */
+    arena_superslab_prove(first + 3);
+    assert_int_equal(pages_of(first), SUPERSLAB_HUGE);
+    assert_false(arena_superslab_is_unproven(first));
+    const uint32_t second = map_superslabs(2);
+    assert_int_equal(pages_of(second), SUPERSLAB_HUGE);
+    assert_int_equal(pages_of(second + 1), SUPERSLAB_SMALL);
+    assert_true(arena_superslab_break(second));
+    const uint32_t third = map_superslabs(2);
+    assert_int_equal(pages_of(third), SUPERSLAB_HUGE);
+    assert_int_equal(pages_of(third + 1), SUPERSLAB_SMALL);
+    unmap_superslab(third);
+    assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_HUGE);
+    assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
+    assert_int_equal(arena.unproven, 2);
     edges_now();
     store_relaxed(&policy_live.huge_birth, 0);
 }
@@ -451,6 +481,7 @@ int main(void)
         cmocka_unit_test_setup(test_never, fresh),
         cmocka_unit_test_setup(test_always, fresh),
         cmocka_unit_test_setup(test_born_huge_on_request, fresh),
+        cmocka_unit_test_setup(test_born_huge_within_bounds, fresh),
         cmocka_unit_test_setup(test_make_and_break, fresh),
         cmocka_unit_test_setup(test_a_new_mapping_has_no_past, fresh),
         cmocka_unit_test_setup(test_resident_as_a_whole, fresh),

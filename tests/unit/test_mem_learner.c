@@ -11,7 +11,7 @@ struct world {
     struct mem_params params;
     struct mem_track tracks[WORLD_MAX];
     struct {
-        bool is_mapped, is_huge, is_draining;
+        bool is_mapped, is_huge, is_unproven, is_draining;
         uint32_t used_bytes, claimed_bytes;
     } superslabs[WORLD_MAX];
     uint64_t window;
@@ -85,7 +85,7 @@ static void look(struct mem_snapshot *s, uint32_t from)
         s->places[s->count++] = (struct mem_place){
             .superslab = i + 1,
             .is_mapped = w.superslabs[i].is_mapped,
-            .is_huge = w.superslabs[i].is_huge,
+            .is_huge = w.superslabs[i].is_huge, .is_unproven = w.superslabs[i].is_unproven,
             .is_draining = w.superslabs[i].is_draining,
             .claimed_bytes = claimed,
             .used_bytes = used,
@@ -302,6 +302,15 @@ static void test_growth_that_fills_is_born_huge(void **state)
     const unsigned changes = w.changes;
     steps(100);
     assert_int_equal(w.changes, changes);
+    /* One was unmapped, mapped anew and born huge between two looks: it has still to fill up. */
+    w.superslabs[3].is_unproven = true;
+    use(3, 30);
+    step();
+    assert_int_equal(w.tracks[3].trial, MEM_BORN);
+    use(3, 95);
+    w.superslabs[3].is_unproven = false;
+    step();
+    assert_int_equal(w.tracks[3].trial, MEM_AT_REST);
     /* The heap shrinks. */
     for (uint32_t i = 10; i < 30; i++)
         w.superslabs[i].is_mapped = false;

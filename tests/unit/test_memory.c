@@ -133,9 +133,38 @@ static void test_growth_is_met_in_advance(void **state)
         fill(1);
         pass_windows(1);
     }
-    assert_int_equal(load_relaxed(&policy_live.huge_birth), 1);
+    assert_true(load_relaxed(&policy_live.huge_birth) != 0);
     fill(1);
-    assert_int_equal(pages_of((uint32_t)window_slab_index(blocks[held - 1]) / SUPERSLAB_SLABS), SUPERSLAB_HUGE);
+    const uint32_t born = (uint32_t)window_slab_index(blocks[held - 1]) / SUPERSLAB_SLABS;
+    assert_int_equal(pages_of(born), SUPERSLAB_HUGE);
+    assert_true(arena_superslab_is_unproven(born));
+    pass_windows(2);
+    assert_false(arena_superslab_is_unproven(born)); /* it has been seen to be full */
+}
+
+/* Where an eighth of the heap was born huge and has not filled up, no more of it is. */
+static void test_predictions_are_bounded(void **state)
+{
+    (void)state;
+    if (os_page_bytes() != 4096)
+        skip();
+    start(false, LEARN_MODE_APPLY);
+    for (unsigned i = 0; i < 24; i++) {
+        fill(1);
+        pass_windows(1);
+    }
+    uint32_t slabs[16];
+    unsigned huge = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(slabs); i++) {
+        bool zeroed;
+        slabs[i] = arena_alloc(SUPERSLAB_SLABS, 1, NULL, &zeroed); /* claimed, and nobody's block in it */
+        huge += pages_of(slabs[i] / SUPERSLAB_SLABS) == SUPERSLAB_HUGE;
+        pass_windows(1);
+    }
+    assert_in_range(huge, 1, mem_open_births(24 + ARRAY_COUNT(slabs)));
+    assert_int_equal(mem_open_births(800), 100);
+    for (unsigned i = 0; i < ARRAY_COUNT(slabs); i++)
+        arena_free(slabs[i], SUPERSLAB_SLABS);
 }
 
 static void test_observe_changes_nothing(void **state)
@@ -283,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_superslabs_become_huge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_untouched_memory_stays_small, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_growth_is_met_in_advance, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_predictions_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_observe_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused_by_the_kernel, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sparse_superslabs_are_passed_over, set_up, tear_down),
