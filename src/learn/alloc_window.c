@@ -14,6 +14,7 @@ enum {
     LARGEST_BATCH = 128,   /* blocks that a slow operation may move: refill.c's BATCH_MAX_BLOCKS */
     KEEP_BUDGET_SHARE = 4, /* empty slabs may hold this part of the thread's budget */
     CAP_MEMORY_WINDOWS = 16, /* windows after which what a bin's ceiling was counts little */
+    CAP_WEIGHT_SHIFT = 8,    /* of a miss, so that what a sixteenth of a small weight leaves over is not lost */
 };
 
 /* A bin's counters when the window began. */
@@ -182,16 +183,17 @@ static void carry_out(struct tcache *t, const struct learn_decision *d)
         heap_set_spare_limit(&t->heap, value);
 }
 
-/* For exports: what a program lowers while it takes its data apart is not what it should start with. */
+/* For exports, the mean ceiling under which the bin missed lately: what a program lowers while it takes its data apart is
+ * not what it should start with. */
 static void note_caps(struct tcache *t, const struct alloc_snapshot *s)
 {
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
         struct tcache_bin *b = &t->bins[bin];
-        uint64_t misses = s->bins[bin].refill_count;
-        if (misses == 0)
+        uint64_t weight = (uint64_t)s->bins[bin].refill_count << CAP_WEIGHT_SHIFT;
+        if (weight == 0)
             continue;
-        store_relaxed(&b->cap_weight, b->cap_weight - b->cap_weight / CAP_MEMORY_WINDOWS + misses);
-        store_relaxed(&b->cap_sum, b->cap_sum - b->cap_sum / CAP_MEMORY_WINDOWS + misses * b->ceiling);
+        store_relaxed(&b->cap_weight, b->cap_weight - b->cap_weight / CAP_MEMORY_WINDOWS + weight);
+        store_relaxed(&b->cap_sum, b->cap_sum - b->cap_sum / CAP_MEMORY_WINDOWS + weight * b->ceiling);
     }
 }
 

@@ -6,16 +6,20 @@
 #include "learn/memory.h"
 #include "tcache/tcache.h"
 
-/* The ceiling that a learner had set when the bin refilled most is what it will live under again. Without one, what the thread's traffic has earned: how
- * far the array had to grow. A magazine that gives entries up for a while, because its bin lies idle or another needs
- * the bytes, keeps it. The heap's lock is held, so it stays. */
+/* What the bin will live under again. Of what a learner has set that is the ceiling in force, because where it has become
+ * wide enough there are no misses any more that could speak for it; or, if that is more, the mean ceiling under which the
+ * bin missed, because it may since have been lowered while the program took its data apart. Without a learner it is what
+ * the thread's traffic has earned: how far the array had to grow. A magazine that gives entries up for a while, because
+ * its bin lies idle or another needs the bytes, keeps it. The heap's lock is held, so it stays. */
 static uint32_t learned_cap(const struct tcache_bin *bin)
 {
     if (!config_get()->alloc_learn)
         return bin->room;
-    uint64_t weight = load_relaxed(&bin->cap_weight);
+    const uint32_t ceiling = load_relaxed(&bin->ceiling);
     /* Read apart from each other: the thread may be at it, and the mean a little off. */
-    return weight == 0 ? load_relaxed(&bin->ceiling) : (uint32_t)(load_relaxed(&bin->cap_sum) / weight);
+    const uint64_t weight = load_relaxed(&bin->cap_weight), sum = load_relaxed(&bin->cap_sum);
+    const uint32_t missed = weight == 0 ? 0 : (uint32_t)((sum + weight / 2) / weight);
+    return missed > ceiling ? missed : ceiling;
 }
 
 /* The heap's lock is held. */

@@ -93,6 +93,24 @@ static void test_a_wide_burst_is_learned(void **state)
     assert_int_equal(t->heap.bins[BIN].outstanding, 0);
 }
 
+/* A miss now and then, for long, under one ceiling: the mean that is kept for exports is that ceiling. */
+static void test_what_is_kept_for_exports_does_not_drift(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    tcache_set_ceiling(t, BIN, 40);
+    for (unsigned i = 0; i < 80; i++) {
+        for (unsigned block = 0; block < 30; block++)
+            assert_non_null(cache_take(t, BIN));
+        let_windows_pass(t, 1);
+        const struct tcache_bin *b = &t->bins[BIN];
+        assert_int_equal(b->ceiling, 40);
+        assert_true(i < 4 || b->cap_weight != 0);
+        if (b->cap_weight != 0)
+            assert_int_equal((b->cap_sum + b->cap_weight / 2) / b->cap_weight, 40);
+    }
+}
+
 /* What lies idle goes back to the slabs, and with it the ceiling. */
 static void test_a_narrow_burst_gives_back(void **state)
 {
@@ -206,7 +224,8 @@ int main(int argc, char **argv)
         TEST(test_params_are_the_knobs),      TEST(test_windows_are_as_long_as_they_should),
         TEST(test_a_wide_burst_is_learned),   TEST(test_a_narrow_burst_gives_back),
         TEST(test_the_users_ceiling_holds),   TEST(test_the_budget_holds),
-        TEST(test_a_cache_changes_hands),     TEST(test_statistics_know),
+        TEST(test_a_cache_changes_hands),     TEST(test_what_is_kept_for_exports_does_not_drift),
+        TEST(test_statistics_know),
     };
     const struct CMUnitTest observing[] = {TEST(test_observing_decides_and_changes_nothing)};
     if (mode == NULL)

@@ -101,12 +101,17 @@ static int look_at_ceilings(void)
     learn_collect(&learned);
     if (totals.windows == 0 || learned.windows != totals.windows)
         return 1;
-    t->bins[BIN].cap_weight = t->bins[BIN].cap_sum = 0;
+    tcache_set_ceiling(t, BIN, 33);
     /* Lowered while the program took its data apart: what it was when the bin refilled counts. */
     t->bins[BIN].cap_weight = 3;
     t->bins[BIN].cap_sum = 3 * 50;
     learn_collect(&learned);
-    return bin->sample_count == 1 && bin->samples[0].cap == 50 ? 0 : 1;
+    if (bin->sample_count != 1 || bin->samples[0].cap != 50)
+        return 1;
+    /* Raised until there were no misses: what it missed under is too little. */
+    tcache_set_ceiling(t, BIN, 600);
+    learn_collect(&learned);
+    return bin->sample_count == 1 && bin->samples[0].cap == 600 ? 0 : 1;
 }
 
 static void test_learned_ceilings(void **state)
