@@ -91,6 +91,11 @@ static void follow_trial(struct law_track *t, const struct law_window *w, const 
     t->since_moved += x->refilled + x->flushed;
     t->since_net += one > other ? one - other : other - one;
     t->since_passed_ns += w->passed_ns;
+    /* Windows shorter than a turn: growth began before a whole one had been seen. */
+    if (t->trial == LAW_GROWING && t->trial_excess == 0) {
+        t->trial_excess = x->excess;
+        t->trial_base = x->value;
+    }
 }
 
 /* Round trips per second since the last step. */
@@ -142,8 +147,8 @@ static uint16_t next_holdoff(struct law_track *t, const struct law_params *p)
  * that a cache larger by a half should save a third. Half of what is predicted, or a quarter, suffices. */
 static bool growth_has_helped(const struct law_track *t, const struct law_signal *x)
 {
-    uint32_t gain = x->value - t->trial_from;
-    if (t->trial_turns != 0 && t->excess < t->trial_excess && t->trial_excess - t->excess >= gain / 4 + 1)
+    uint32_t gain = x->value - t->trial_from, gain_since_known = x->value - t->trial_base;
+    if (t->trial_turns != 0 && t->excess < t->trial_excess && t->trial_excess - t->excess >= gain_since_known / 4 + 1)
         return true;
     if (t->trial_turns < TRIAL_TURNS && t->trial_waited < TRIAL_WAIT_MAX && t->since_moved != 0)
         return false;
@@ -245,7 +250,7 @@ static uint64_t note_growth(struct law_track *t, const struct law_params *p, con
     if (t->trial != LAW_GROWING) {
         t->trial = LAW_GROWING;
         t->trial_steps = 0;
-        t->trial_from = x->value;
+        t->trial_from = t->trial_base = x->value;
         t->trial_excess = t->excess;
         /* The average still remembers what the last growth has cured; the next is not to be praised for it. */
         t->trial_rate = t->has_just_helped && rate_since(t) < t->rate ? rate_since(t) : t->rate;

@@ -64,7 +64,8 @@ struct law_track {
     uint32_t trial_turns;   /* since the last step */
     uint32_t trial_from;    /* what an undoing restores */
     uint32_t trial_last;    /* before the last step, of a shrinking trial */
-    uint32_t trial_excess;  /* when the trial began */
+    uint32_t trial_excess;  /* when the trial began, or became known in it ... */
+    uint32_t trial_base;    /* ... of a growing trial: the value at that time */
     uint64_t trial_rate;    /* likewise, round trips per second */
     uint64_t since_moved, since_net, since_passed_ns; /* since the last step: blocks both ways, one way, and the time */
     uint64_t trial_predicted; /* the rate that growth should lead to */

@@ -190,6 +190,27 @@ static void test_growth_that_helps_bursts_is_confirmed(void **state)
     assert_int_equal(verdict, LAW_CONFIRMED);
 }
 
+/* The same where a turn takes three windows: growth begins before one has been seen whole, and is judged from then on. */
+static void test_growth_on_long_turns_is_confirmed(void **state)
+{
+    (void)state;
+    enum law_verdict verdict = LAW_NONE;
+    unsigned windows = 0;
+    for (; windows < 30 && verdict == LAW_NONE; windows++) {
+        const bool has_turned = windows % 3 == 0;
+        traffic(5000, has_turned, has_turned && windows > 3 ? 7500 - signal_now.value : 0, 0);
+        law_observe(&track, &params, &window, &signal_now);
+        verdict = law_judge(&track, &params, &signal_now);
+        uint32_t to = law_propose(&track, &params, &signal_now);
+        if (verdict == LAW_NONE && to != signal_now.value)
+            step(&params, to);
+    }
+    assert_int_equal(verdict, LAW_CONFIRMED);
+    assert_in_range(windows, 8, 12);
+    assert_int_equal(track.trial_from, 100);
+    assert_true(signal_now.value > 200);
+}
+
 /* The same depth each turn, but fewer turns a second: the way of steady traffic to and fro. */
 static void test_growth_that_makes_turns_rarer_is_confirmed(void **state)
 {
@@ -270,6 +291,7 @@ int main(void)
         TEST(test_cold_and_idle_for_two_windows),
         TEST(test_growth_that_does_not_help_is_undone),
         TEST(test_growth_that_helps_bursts_is_confirmed),
+        TEST(test_growth_on_long_turns_is_confirmed),
         TEST(test_growth_that_makes_turns_rarer_is_confirmed),
         TEST(test_shrinking_that_harms_is_undone),
         TEST(test_shrinking_that_does_no_harm_is_confirmed),
