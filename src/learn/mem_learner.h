@@ -1,6 +1,6 @@
 /* The memory learner: decides which SuperSlabs are worth a huge page, how long freed pages should wait before they are
  * given back, and how many SuperSlabs may wait empty or are made ready in advance. A pure function from a snapshot to decisions: nothing here calls the
- * allocator or the kernel, and the tests run it over worlds of their own. docs/learning-memory.md tells the law in prose.
+ * allocator or the kernel, and the tests run it over worlds of their own. docs/learning.md tells the law in prose.
  *
  * Everything is slower than allocation learning, which decides after two windows: here MEM_PATIENCE_WINDOWS pass first.
  * What allocation learning changes has settled by then, so the two do not chase each other. */
