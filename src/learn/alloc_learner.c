@@ -1,6 +1,15 @@
 #include "learn/alloc_learner.h"
 
-enum { FLOOR_OBJECTS = 32, FLOOR_BYTES = 8192 };
+enum {
+    FLOOR_OBJECTS = 32,
+    FLOOR_BYTES = 8192,
+    /* Beyond so many bytes a magazine must be worth it: more round trips a second than this, some per cent of the time.
+     * What does not stay in the processor's cache comes from memory block by block, in the order in which it was freed;
+     * slabs hand blocks out by address, which processors fetch ahead
+     * (docs/decisions/0025-large-magazines-must-be-worth-it.md). */
+    CHEAP_BYTES = 256 * 1024,
+    DEAR_RATE = 5000000,
+};
 
 /* What one window's decisions share. */
 struct pass {
@@ -41,11 +50,21 @@ static uint32_t floor_of(const struct pass *p, unsigned bin)
     return objects > p->params->cap_min ? objects : p->params->cap_min;
 }
 
+/* A growth is judged as a whole: while it goes on, and helps, the rate falls. */
+static uint32_t largest_useful(const struct pass *p, unsigned bin)
+{
+    const struct law_track *t = &p->learner->bins[bin];
+    uint64_t rate = t->trial == LAW_GROWING ? t->trial_rate : t->rate;
+    return rate >= DEAR_RATE ? UINT32_MAX : CHEAP_BYTES / tiny_bin_bytes(bin);
+}
+
 /* The bounds are the user's ceiling first: a floor above it gives way. */
 static struct law_signal bin_signal(const struct pass *p, unsigned bin)
 {
     const struct alloc_bin *b = &p->snapshot->bins[bin];
     uint32_t high = b->cap_ceiling < p->params->cap_max ? b->cap_ceiling : p->params->cap_max;
+    uint32_t useful = largest_useful(p, bin);
+    high = high < useful ? high : useful;
     uint32_t low = floor_of(p, bin);
     return (struct law_signal){
         .refilled = b->refill_blocks,

@@ -24,6 +24,7 @@ struct model {
     struct alloc_learner learner;
     struct alloc_params params;
     struct model_bin bins[TINY_BIN_COUNT];
+    uint32_t think_ns;     /* what the program does with a block, beside allocating and freeing it */
     uint32_t flow;         /* blocks a cycle that are only ever refilled, in bin 0 */
     uint64_t budget_bytes;
     uint64_t window_ops;
@@ -79,7 +80,7 @@ static inline uint32_t model_batch(struct model *m, struct alloc_snapshot *s)
     rest = rest > m->at_block ? rest - m->at_block : 0;
     if (rest == 0) {
         m->at_block = 0;
-        s->passed_ns += (uint64_t)b->width * MODEL_NS_PER_BLOCK;
+        s->passed_ns += (uint64_t)b->width * (MODEL_NS_PER_BLOCK + m->think_ns);
         if (++m->at_bin < TINY_BIN_COUNT)
             return 0;
         m->at_bin = 0;

@@ -115,6 +115,20 @@ static void test_growth(void **state)
     assert_in_range(m.bins[3].cap, 980, 1010);
 }
 
+/* What outgrows the processor's cache is worth having only for a program that does little but allocate. */
+static void test_large_magazines_must_be_worth_it(void **state)
+{
+    (void)state;
+    enum { CHEAP = 256 * 1024 / 64 };
+    m.bins[3].width = 3 * CHEAP;
+    m.think_ns = 500;
+    checked_windows(300);
+    assert_in_range(m.bins[3].cap, CHEAP - 100, CHEAP);
+    m.think_ns = 0;
+    checked_windows(600);
+    assert_in_range(m.bins[3].cap, 2 * CHEAP, 3 * CHEAP + 100);
+}
+
 static void test_a_users_cap_is_a_ceiling(void **state)
 {
     (void)state;
@@ -392,6 +406,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_decided_while_all_fits),
         TEST(test_growth),
+        TEST(test_large_magazines_must_be_worth_it),
         TEST(test_a_users_cap_is_a_ceiling),
         TEST(test_idle_objects_are_given_up),
         TEST(test_a_little_is_left),
