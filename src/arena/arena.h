@@ -34,9 +34,10 @@ bool arena_has_excess(void);
 SLOW void arena_give_back_excess(unsigned superslabs);
 
 /* The credit that bounds what giving back by and by may cost (HAKMEM_DECAY_RATE): asked before, charged after, by whoever
- * gives back pages whose time has come. Thread-safe. */
+ * gives back pages whose time has come, and once more when such pages are taken into use again. Thread-safe. */
 bool arena_has_credit(uint64_t now_ms);
 void arena_charge_credit(size_t bytes);
+void arena_charge_refault(size_t bytes);
 
 /* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);

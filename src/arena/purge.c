@@ -2,8 +2,10 @@
  * and dirty for the second time in a row, so after one to two decay periods; a pass visits every SuperSlab and is
  * spread over ticks. Work per tick is bounded, because a tick runs inside somebody's malloc.
  *
- * Every way of giving back by and by draws on one credit of bytes that grows with time, so that a program which frees and
- * allocates the same memory over and over pays for it no more than the rate allows. */
+ * Every way of giving back by and by draws on one credit of bytes that grows with time, and so does taking what was given
+ * back into use again, at the price of its page faults. So a program which frees and allocates the same memory over and
+ * over pays no more than the rate allows, and one whose memory stays away gives back four times as fast
+ * (docs/decisions/0023-refaults-are-charged.md). */
 #include "arena/arena_internal.h"
 #include "base/check.h"
 #include "config/policy.h"
@@ -13,6 +15,8 @@ enum {
     WORK_PER_TICK = 16,
     VISITS_PER_TICK = 4096,
     CREDIT_MAX_MS = 2000, /* credit not used for longer than that is lost */
+    REFAULT_COST = 3,     /* 16 page faults of 1 to 2 us, beside about 9 us for giving the same 64 KiB back */
+    DEBT_MAX_MS = REFAULT_COST * CREDIT_MAX_MS, /* what a full credit gave back may all come back, and no more is owed */
 };
 
 /* Atomic relaxed: written by whoever gives back. */
@@ -41,16 +45,24 @@ void arena_charge_credit(size_t bytes)
 {
     uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
     /* The debt is bounded too: a single large step must not stop decay for minutes. */
-    if (rate != 0 && load_relaxed(&credit.bytes) > -(int64_t)(rate * CREDIT_MAX_MS / 1000))
-        fetch_sub_relaxed(&credit.bytes, (int64_t)bytes);
+    int64_t room = load_relaxed(&credit.bytes) + (int64_t)(rate * DEBT_MAX_MS / 1000);
+    if (rate != 0 && room > 0)
+        fetch_sub_relaxed(&credit.bytes, (int64_t)bytes < room ? (int64_t)bytes : room);
+}
+
+void arena_charge_refault(size_t bytes)
+{
+    arena_charge_credit(REFAULT_COST * bytes);
 }
 
 /* What the kernel refused to take back (locked pages) counts against the credit too: it would be tried for ever. */
-static void note_given_back(size_t bytes, size_t tried_bytes, enum purge_reason reason)
+static void note_given_back(struct superslab *s, size_t bytes, size_t tried_bytes, enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
-    if (reason == PURGE_DUE)
+    if (reason == PURGE_DUE && tried_bytes != 0) {
+        superslab_note_given_back(s);
         arena_charge_credit(tried_bytes);
+    }
 }
 
 /* All under the tick lock. */
@@ -85,7 +97,7 @@ size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason re
     uint32_t due = hugepage_to_purge(superslab, mine, reason == PURGE_ASKED_FOR);
     size_t bytes = arena_purge_claimed(superslab, due);
     arena_release_in(superslab, mine);
-    note_given_back(bytes, count_bits(due) * SLAB_BYTES, reason);
+    note_given_back(s, bytes, count_bits(due) * SLAB_BYTES, reason);
     return bytes;
 }
 
@@ -104,7 +116,7 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;
             fetch_add_relaxed(&arena.released, 1);
-            note_given_back(count_bits(dirty) * SLAB_BYTES, count_bits(dirty) * SLAB_BYTES, reason);
+            note_given_back(s, count_bits(dirty) * SLAB_BYTES, count_bits(dirty) * SLAB_BYTES, reason);
             released = true;
         } else {
             arena_release_in(superslab, UINT32_MAX);

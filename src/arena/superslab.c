@@ -1,24 +1,35 @@
 #include "arena/superslab.h"
 
+#include "arena/arena.h"
 #include "arena/usage.h"
 #include "base/check.h"
 
 struct superslab *superslab_table;
 struct superslab_counts superslab_counts;
-uint32_t superslab_decay_epoch = 1;
+uint32_t superslab_decay_epoch = STAMP_FIRST_EPOCH;
 
 void superslab_note_decayed(struct superslab *s, unsigned slabs)
 {
     uint8_t stamp = (uint8_t)load_relaxed(&superslab_decay_epoch);
-    store_relaxed(&s->decay_stamp, stamp == 0 ? 1 : stamp);
+    store_relaxed(&s->decay_stamp, stamp < STAMP_FIRST_EPOCH ? STAMP_FIRST_EPOCH : stamp);
     fetch_add_relaxed(&superslab_counts.decayed, slabs);
+}
+
+/* The memory learner's delay is decay's alone: so what went as excess must not look like decay's doing. */
+void superslab_note_given_back(struct superslab *s)
+{
+    if (load_relaxed(&s->decay_stamp) == STAMP_NEVER)
+        store_relaxed(&s->decay_stamp, STAMP_EXCESS);
 }
 
 void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
 {
     uint8_t stamp = load_relaxed(&s->decay_stamp);
+    if (LIKELY(stamp == STAMP_NEVER))
+        return;
+    arena_charge_refault(slabs * SLAB_BYTES);
     uint8_t age = (uint8_t)(load_relaxed(&superslab_decay_epoch) - stamp);
-    if (stamp != 0 && age <= SUPERSLAB_SOON_EPOCHS)
+    if (stamp != STAMP_EXCESS && age <= SUPERSLAB_SOON_EPOCHS)
         fetch_add_relaxed(&superslab_counts.refaulted, slabs);
 }
 

@@ -16,6 +16,8 @@ enum superslab_pages { SUPERSLAB_SMALL, SUPERSLAB_HUGE, SUPERSLAB_BROKEN };
 #define SUPERSLAB_PAGES_MASK 3u
 
 enum { PREWARMED = 1, PREWARMED_FIRST_USE };
+/* No pages of it have been given back yet; some have, but none by decay. */
+enum { STAMP_NEVER, STAMP_EXCESS, STAMP_FIRST_EPOCH };
 
 /* Valid when zero (absent, nothing free).
  *
@@ -31,7 +33,8 @@ struct superslab {
                             given back before that use; the first claimer turns it to PREWARMED_FIRST_USE and then to 0 */
     uint8_t draining;    /* atomic relaxed; 1: claimed from last, so that it may become empty. Written by memory learning,
                             cleared under LOCK_ARENA when it is mapped */
-    uint8_t decay_stamp; /* atomic relaxed; low byte of superslab_decay_epoch when decay last took pages; 0: never */
+    uint8_t decay_stamp; /* atomic relaxed; low byte of superslab_decay_epoch when decay last took pages; or STAMP_NEVER,
+                            STAMP_EXCESS */
     uint32_t pages;      /* atomic relaxed; enum superslab_pages in the low bits, the rest is hugepage.c's. Written
                             under LOCK_ARENA, read as a hint */
     uint32_t idle;       /* atomic relaxed; hugepage.c: what arena_may_purge was asked for lately, and when */
@@ -66,6 +69,7 @@ FAST uint64_t superslab_free_resident_count(void)
 }
 
 /* Decay passes over pages so far, from 1 on. Atomic relaxed; written under the tick lock. */
+/* Decay passes over pages so far, from STAMP_FIRST_EPOCH on. Atomic relaxed; written under the tick lock. */
 extern uint32_t superslab_decay_epoch;
 /* Slabs claimed within so many decay delays should not have been given back. */
 #define SUPERSLAB_SOON_EPOCHS 4u
@@ -93,7 +97,10 @@ enum {
 };
 /* Decay has given `slabs` of its slabs back. */
 void superslab_note_decayed(struct superslab *s, unsigned slabs);
-/* So many slabs without pages have been claimed. */
+/* Some of its slabs have been given back because their time had come, by decay or as excess. */
+void superslab_note_given_back(struct superslab *s);
+/* So many slabs without pages have been claimed. If any were given back before, that costs credit (arena_charge_refault):
+ * the stamp is the whole SuperSlab's, and what was never used of it counts with the rest. */
 void superslab_note_clean_claim(const struct superslab *s, unsigned slabs);
 
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest

@@ -237,6 +237,7 @@ static NOINLINE unsigned take_resident(struct heap *h, uint32_t slab, void **las
     unsigned taken = slab_take_resident(slab, last, want, &woken);
     h->purged_pages -= woken;
     h->pages_woken += woken;
+    arena_charge_refault((size_t)woken << slab_at(slab)->page_shift);
     return taken;
 }
 

@@ -64,12 +64,34 @@ static void test_excess_obeys_the_rate(void **state)
     assert_true(arena_totals_now().superslabs_released <= 3);
 }
 
+/* The memory learner lengthens decay's delay where decay is regretted; excess does not wait for any delay. */
+static void test_excess_is_not_decays_regret(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    struct arena_flow flow;
+    const uint32_t wide = take_touched(COUNT * 32);
+    arena_free(wide, COUNT * 32);
+    while (arena_has_excess())
+        arena_give_back_excess(1);
+    assert_true(arena_totals_now().superslabs_released > 0);
+    store_relaxed(&policy_live.decay_rate_bytes, SUPERSLAB_BYTES);
+    arena_has_credit(os_clock_ms());
+    arena_charge_credit((size_t)COUNT * SUPERSLAB_BYTES); /* none, and as much debt as there can be */
+    store_relaxed(&policy_live.decay_rate_bytes, 10 * SUPERSLAB_BYTES);
+    take_touched(COUNT * 32);
+    arena_read_flow(&flow);
+    assert_int_equal(flow.refaulted_bytes, 0);
+    assert_false(arena_has_credit(os_clock_ms())); /* but it costs as much */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
+        cmocka_unit_test_setup(test_excess_is_not_decays_regret, fresh),
     };
     return cmocka_run_group_tests_name("excess", tests, NULL, NULL);
 }

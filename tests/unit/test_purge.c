@@ -236,10 +236,38 @@ static void test_debt_is_bounded(void **state)
     set_decay_policy(0, SUPERSLAB_BYTES, 0);
     assert_true(arena_has_credit(now_ms += 10 * DECAY_MS));
     for (unsigned i = 0; i < 100; i++)
-        arena_charge_credit(SUPERSLAB_BYTES);
-    /* Two seconds' worth at most, and the last step. */
-    assert_false(arena_has_credit(now_ms += 1000));
-    assert_true(arena_has_credit(now_ms += 2500));
+        arena_charge_refault(SUPERSLAB_BYTES);
+    /* Six seconds' worth: what a full credit gave back has all come back. */
+    assert_false(arena_has_credit(now_ms += 2000));
+    assert_false(arena_has_credit(now_ms += 2000));
+    assert_false(arena_has_credit(now_ms += 1900));
+    assert_true(arena_has_credit(now_ms += 200));
+}
+
+/* The first use of memory is nobody's fault; taking again what decay gave back costs three times what giving it did. */
+static void test_what_comes_back_costs_credit(void **state)
+{
+    (void)state;
+    enum { COUNT = 3 };
+    set_decay_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    uint32_t slabs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i] + 1, 31);
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS)); /* two seconds' worth: 8 SuperSlabs */
+    take_touched(COUNT * 32 * 2); /* wide: it lies behind the others */
+    assert_true(arena_has_credit(now_ms));
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_true(arena_has_credit(now_ms));
+        take_touched(31);
+    }
+    assert_false(arena_has_credit(now_ms)); /* 8 - 3 * 3 * 31/32 */
+    assert_false(arena_has_credit(now_ms += 100));
+    assert_true(arena_has_credit(now_ms += 200));
 }
 
 static void test_the_floor_keeps_no_empty_mappings(void **state)
@@ -313,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_rate_bounds_decay, fresh),
         cmocka_unit_test_setup(test_what_is_asked_for_costs_no_credit, fresh),
         cmocka_unit_test_setup(test_debt_is_bounded, fresh),
+        cmocka_unit_test_setup(test_what_comes_back_costs_credit, fresh),
         cmocka_unit_test_setup(test_the_floor_keeps_no_empty_mappings, fresh),
         cmocka_unit_test_setup(test_regret_is_counted, fresh),
     };
