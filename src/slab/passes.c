@@ -40,7 +40,10 @@ static unsigned visit(struct heap *h, uint32_t slab, unsigned page_shift)
     if (s->seen == (s->free_count | SEEN_DONE) || pages <= 1 || free_bytes >> page_shift < least)
         return 0;
     bool was_refused = s->seen == (s->free_count | SEEN_REFUSED);
-    if (s->seen != s->free_count && !was_refused) {
+    /* A refill clears the number. A slab that has only gained free blocks since was not used either: while a program frees
+     * a great deal here and there no slab would ever look idle. */
+    bool was_unused = s->seen != 0 && (s->seen & ~(SEEN_DONE | SEEN_REFUSED)) <= s->free_count;
+    if (!was_unused && !was_refused) {
         s->seen = s->free_count;
         h->purge_again = true;
         return 0;

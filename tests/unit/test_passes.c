@@ -77,15 +77,54 @@ static void test_use_starts_the_time_anew(void **state)
         heap_flush(h, BIN_4096, &again, 1);
         assert_true(decay(h));
     }
-    put_back(h, BIN_4096, blocks, 8, 1); /* a flush, too */
-    assert_true(decay(h));
-    deliver_block(blocks[9], BIN_4096); /* and a collection */
-    drain(h);
-    assert_true(decay(h));
     assert_int_equal(h->pages_purged, 0);
     assert_false(decay(h));
-    assert_int_equal(h->pages_purged, 10);
-    assert_int_equal(slab_at(slab)->purged, 0x3ff);
+    assert_int_equal(h->pages_purged, 8);
+    assert_int_equal(slab_at(slab)->purged, 0xff);
+}
+
+/* While a program frees a great deal here and there, what it frees goes back: nobody wants these slabs' blocks. */
+static void test_frees_alone_are_no_use(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uint32_t slab = full_slab(h, BIN_4096, blocks);
+    put_back(h, BIN_4096, blocks, 0, 8);
+    assert_true(decay(h)); /* seen */
+    put_back(h, BIN_4096, blocks, 8, 1);
+    assert_false(decay(h));
+    assert_int_equal(slab_at(slab)->purged, 0x1ff);
+    put_back(h, BIN_4096, blocks, 9, 1); /* too little for a system call */
+    assert_false(decay(h));
+    assert_int_equal(h->pages_purged, 9);
+    deliver_block(blocks[10], BIN_4096);
+    drain(h);
+    assert_false(decay(h));
+    assert_int_equal(slab_at(slab)->purged, 0x7ff);
+}
+
+/* Blocks on purged pages are taken last, and their pages then cost faults. */
+static void test_what_comes_back_costs_credit(void **state)
+{
+    (void)state;
+    enum { RATE = 1 << 20 };
+    struct heap *h = new_heap();
+    full_slab(h, BIN_4096, blocks);
+    put_back(h, BIN_4096, blocks, 0, 8);
+    decay(h);
+    decay(h);
+    assert_int_equal(h->pages_purged, 8);
+    store_relaxed(&policy_live.decay_rate_bytes, RATE);
+    arena_has_credit(now_ms);
+    now_ms += 10 * DECAY_MS;
+    assert_true(arena_has_credit(now_ms));
+    arena_charge_credit(2 * RATE - 9 * 4096); /* nine pages' worth is left of a full credit, three times three */
+    void *again;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(heap_refill(h, BIN_4096, &again, 1), 1);
+    assert_true(arena_has_credit(now_ms));
+    assert_int_equal(heap_refill(h, BIN_4096, &again, 1), 1);
+    assert_false(arena_has_credit(now_ms));
 }
 
 static void test_small_gains_wait(void **state)
@@ -245,7 +284,6 @@ static void test_refused_pages_ask_once_more(void **state)
     assert_int_equal(h->pages_purged, 0);
     put_back(h, BIN_4096, blocks, 12, 1);
     assert_true(decay(h));
-    assert_true(decay(h));
     store_relaxed(&superslab_of_slab(slab)->pages, SUPERSLAB_BROKEN); /* by others' pages */
     assert_false(decay(h));
     assert_int_equal(h->pages_purged, 9);
@@ -259,6 +297,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DECAYING(test_idle_slabs_are_purged_at_the_second_pass),
         DECAYING(test_use_starts_the_time_anew),
+        DECAYING(test_frees_alone_are_no_use),
+        DECAYING(test_what_comes_back_costs_credit),
         DECAYING(test_small_gains_wait),
         DECAYING(test_a_pass_is_spread_over_steps),
         DECAYING(test_every_bin_has_its_turn),
