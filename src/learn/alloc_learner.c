@@ -8,7 +8,7 @@ enum {
      * slabs hand blocks out by address, which processors fetch ahead
      * (docs/decisions/0025-large-magazines-must-be-worth-it.md). */
     CHEAP_BYTES = 256 * 1024,
-    DEAR_RATE = 5000000,
+    DEAR_RATE = 10000000,
 };
 
 /* What one window's decisions share. */
