@@ -23,9 +23,10 @@ MEMORY_FIGURES = (
     (EXCESS, "mean RSS beyond live", "MiB"),
     ("growth_mib", "growth of that from the first to the last quarter", "MiB"),
     ("pss_total_mib", "sum of Pss", "MiB"),
-    ("private_dirty_each_kib", "private memory of each", "KiB"),
+    ("rss_each_kib", "RSS of each process", "KiB"),
+    ("private_dirty_each_kib", "private memory of each process", "KiB"),
     ("map_lines_highest", "lines of /proc/self/maps", ""),
-    ("time", "time", None),  # of a row that asks for it; shown as a ratio only
+    ("time", "time against the best peer's", None),  # of a row that asks for it; never shown bare
 )
 MEMORY_MEANS = (PEAK, IDLE, EXCESS)
 CALLS_FOR_P999 = 10000  # below this many fewer than ten calls lie beyond it

@@ -29,11 +29,11 @@ has the plain quotients."""
 
 
 HOW_TO_READ_MEMORY = """\
-Each figure is the median over the runs, with a ratio behind it: in the column of {subject}{variants} to the best peer,
-with its interval; in a peer's column that of {subject}'s figure to the peer's. RSS is without the benchmark's own
-tables; "live" is what the program has asked for and not freed. The mean beyond live is the integral over time of what is
-resident and not live, divided by the time: while idling ({idle} s here) where the program falls idle after a burst, over
-the whole run elsewhere. What a program does stands at the head of its source in bench/."""
+The figures are medians over the runs; the best peer's is bold, and the last column is the ratio of {subject}'s to it, with
+its interval. RSS is without the benchmark's own tables; "live" is what the program has asked for and not freed. The mean
+beyond live is the integral over time of what is resident and not live, divided by the time: while idling ({idle} s here)
+where the program falls idle after a burst, over the whole run elsewhere. What a program does stands at the head of its
+source in bench/, its options in bench/comparison/suite.py."""
 
 
 def number(value):
@@ -188,41 +188,14 @@ def scaling(suite, subject, peers):
 
 
 def measured(value, unit):
-    """A figure with its unit; nothing where only ratios are shown."""
-    if unit is None:
-        return ""
+    """A figure with its unit."""
     decimals = 0 if abs(value) >= 99.95 or not unit else 1 if abs(value) >= 9.995 else 2
     text = "%.*f" % (decimals, value)
     return " ".join(part for part in (text, unit) if part)
 
 
-def memory_cell(row, measure, name, unit, entry, interval):
-    value = measure["values"].get(name)
-    shown = [measured(value, unit) if value is not None else "", ratio(entry, interval) if entry else "",
-             failed(row["libraries"].get(name, {}))]
-    return " · ".join(part for part in shown if part) or "–"
-
-
-def memory(suite, subject, peers, variants):
-    lines = []
-    texts = {figure: (text, unit) for figure, text, unit in figures.MEMORY_FIGURES}
-    for row in suite["rows"]:
-        for measure in row["measures"]:
-            text, unit = texts[measure["figure"]]
-            lines.append(["%s: %s" % (row["name"], text), measure["best"] or "–"] + [
-                memory_cell(row, measure, name, unit, measure["to_best"].get(name), True)
-                for name in [subject] + variants] + [
-                    memory_cell(row, measure, name, unit, measure["ratios"].get(name), False) for name in peers])
-    parts = [table(["", "best peer", subject] + variants + peers, lines, left=2)]
-    lines = [[name, other] + [ratio(found.get(figure), interval=True) for figure in figures.MEMORY_MEANS] +
-             [str(found.get(figures.PEAK, {}).get("rows", 0))]
-             for name, means in suite["means"].items() for other, found in means.items()]
-    header = ["", "against"] + [texts[figure][0] for figure in figures.MEMORY_MEANS] + ["rows"]
-    return parts + ["Geometric means over the rows that have the figure:", table(header, lines, left=2)]
-
-
 TITLES = {"quick": "A quick look", "full": "Benchmarks", "programs": "Real programs", "scaling": "Scaling",
-          "latency": "Latency of single calls", "memory": "Memory", "command": "One command"}
+          "latency": "Latency of single calls", "command": "One command"}
 
 
 def failures(suite):
@@ -247,15 +220,15 @@ def roles_of(document):
 
 def suite_parts(document, name):
     subject, peers, others = roles_of(document)
-    variants = [one for one in others if document["libraries"][one]["role"] == "variant"]
     suite = document["suites"][name]
+    others = [one for one in others if any(one in row["runs"] for row in suite["rows"])]
+    variants = [one for one in others if document["libraries"][one]["role"] == "variant"]
     parts = ["## %s" % TITLES[name]]
-    seconds = "" if name in ("programs", "memory") else ", %g s each" % suite["seconds"]
+    seconds = "" if name == "programs" else ", %g s each" % suite["seconds"]
     if not suite["rows"]:
         return parts + ["Nothing was measured."] + failures(suite)
-    rounds = "%d runs, side by side where they idle" if name == "memory" else "%d interleaved rounds"
-    parts.append("%s%s. Load of the machine before and after: %s and %s." % (
-        rounds % suite["rounds"], seconds, number(suite["load"][0]), number(suite["load"][1])))
+    parts.append("%d interleaved rounds%s. Load of the machine before and after: %s and %s." % (
+        suite["rounds"], seconds, number(suite["load"][0]), number(suite["load"][1])))
     if name == "scaling":
         floor = [one for one in others if one not in variants]
         parts += [HOW_TO_READ_SCALING] + scaling(suite, subject, variants + peers + floor)
@@ -263,10 +236,6 @@ def suite_parts(document, name):
         parts += [HOW_TO_READ_LATENCY.format(subject=subject, calls="{:,}".format(figures.CALLS_FOR_P999),
                                              resolution=number(counter_step(suite)))]
         parts += latency(suite, subject)
-    elif name == "memory":
-        parts += [HOW_TO_READ_MEMORY.format(subject=subject, idle=suite["idle"],
-                                            variants="".join(" and of " + one for one in variants))]
-        parts += memory(suite, subject, peers, variants)
     else:
         parts += timings(suite, subject, peers, others)
     return parts + failures(suite)
@@ -294,12 +263,12 @@ def environment_parts(documents):
 
 
 def report(documents, charts=None):
-    """The whole text. `charts`: {suite: [(title, path)]}."""
+    """The whole text but for the suite memory (memory_page.py). `charts`: {suite: [(title, path)]}."""
     subject = roles_of(documents[0])[0]
     parts = ["# Benchmarks of %s" % subject, HOW_TO_READ.format(subject=subject)] + environment_parts(documents)
     parts += together(documents)
     for document in documents:
-        for name in document["suites"]:
+        for name in (one for one in document["suites"] if one != "memory"):
             parts += suite_parts(document, name)
             parts += ["![%s](%s)" % picture for picture in (charts or {}).get(name, [])]
     return "\n\n".join(parts) + "\n"

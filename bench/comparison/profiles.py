@@ -172,7 +172,7 @@ def measure(group, chosen, rounds, launcher, progress):
     for row in group:
         under = chosen_for(row, chosen)
         if row.asks == MEMORY:
-            found.append(running.measure_side_by_side(row, under, rounds, launcher, progress))
+            found += running.measure_memory([row], under, rounds, launcher, progress)
         else:
             found += running.measure_group([row], under, None, rounds_for(row, rounds), launcher, progress)
     return found

@@ -4,6 +4,7 @@ installed is reported as not run."""
 import os
 import random
 import re
+import statistics
 import subprocess
 import tempfile
 import time
@@ -41,6 +42,7 @@ class Program:
     needs = ()
     environment = {}
     idle_seconds, room_mib = 0, 0  # of a run, where that counts
+    idles = False  # run() takes what ends its turn to work
 
     def prepare(self, folder):
         """Finds the program and writes the input; raises Missing."""
@@ -253,7 +255,8 @@ class Z3(Program):
 class Server(Program):
     """A Redis server is measured while clients, which are never preloaded, make use of it in a subclass' serve()."""
 
-    def run(self, launcher, library):
+    def run(self, launcher, library, end_turn=None):
+        """`end_turn` is called where serve() only idles from there on, if it does."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:  # of this run alone: others may go on beside it
             socket = os.path.join(folder, "redis.sock")
             command = [self.paths[0], "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no",
@@ -261,7 +264,8 @@ class Server(Program):
             server = launcher.start(command, library, cwd=folder, preload=self.preload(library))
             trouble, found = "", {}
             try:
-                found = self.use(server, socket, library, launcher.timeout)
+                found = self.use(server, socket, Clients(self.paths, socket, library.environment(), launcher.timeout),
+                                 end_turn)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 trouble = "client: %s" % error
             finally:
@@ -272,13 +276,12 @@ class Server(Program):
             return result if not trouble or result["failed"] != LAUNCH_FAILED else {"failed": trouble}
         return {"failed": trouble} if trouble else dict(result, **found)
 
-    def use(self, server, socket, library, timeout):
+    def use(self, server, socket, clients, end_turn):
         """What serve() found. Ends the server in the ordinary way."""
         deadline = time.monotonic() + 20
         while not os.path.exists(socket) and server.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        clients = Clients(self.paths, socket, library.environment(), timeout)
-        found = self.serve(clients)
+        found = self.serve(clients, end_turn)
         clients.cli("shutdown", "nosave", check=False)
         return found
 
@@ -311,7 +314,7 @@ class Redis(Server):
     requests = ("-n", "60000", "-r", "60000", "-d", "120", "-P", "16", "-q",
                 "-t", "set,get,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,lrange_100")
 
-    def serve(self, clients):
+    def serve(self, clients, _):
         begin = time.monotonic()
         clients.benchmark(*self.requests)
         return {"time": time.monotonic() - begin}
@@ -328,6 +331,7 @@ class RedisExpiry(Server):
 
     name, needs = "redis, 4 of 5 keys expire", Redis.needs
     keys, least, doublings, room_mib = 200000, 16, 7, 400  # values of 16 bytes to 2 KiB, log-uniform
+    idles, samples_per_second = True, 5
 
     def write(self):
         draw = random.Random(5)
@@ -340,7 +344,7 @@ class RedisExpiry(Server):
         self.lose = self.file("lose.txt", "".join(("DEL key:%d\r\n" if i % 2 else "PEXPIRE key:%d 1\r\n") % i
                                                   for i in sorted(lost)))
 
-    def serve(self, clients):
+    def serve(self, clients, end_turn):
         process = int(re.search(r"process_id:(\d+)", clients.cli("info", "server")).group(1))
         clients.pipe(self.fill)
         full = memory_of(process)
@@ -350,10 +354,15 @@ class RedisExpiry(Server):
             if time.monotonic() > deadline:
                 raise ValueError("%s keys instead of %d" % (clients.cli("dbsize").strip(), self.kept))
             time.sleep(0.1)
-        time.sleep(self.idle_seconds)
-        idle, live = memory_of(process), self.kept_bytes / 1048576.0
-        return {"figures": {"rss_full_mib": full["VmRSS"], "rss_highest_mib": idle["VmHWM"],
-                            "rss_idle_end_mib": idle["VmRSS"], "live_idle_end_mib": live}}
+        end_turn()
+        samples = [memory_of(process)["VmRSS"]]
+        for _ in range(self.idle_seconds * self.samples_per_second):
+            time.sleep(1.0 / self.samples_per_second)
+            samples.append(memory_of(process)["VmRSS"])
+        live = self.kept_bytes / 1048576.0
+        return {"figures": {"rss_full_mib": full["VmRSS"], "rss_highest_mib": memory_of(process)["VmHWM"],
+                            "rss_idle_end_mib": samples[-1], "live_idle_end_mib": live,
+                            "excess_mean_mib": statistics.fmean(samples) - live}}
 
 
 def memory_of(process):
@@ -381,6 +390,7 @@ class NodeStart(Program):
 
 
 def memory_programs(idle):
+    """Those that idle, and the others."""
     cache = RedisExpiry()
     cache.idle_seconds = idle
-    return [cache, Nothing(), PythonStart(), NodeStart()]
+    return [cache], [Nothing(), PythonStart(), NodeStart()]

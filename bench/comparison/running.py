@@ -13,6 +13,8 @@
 `time` is nanoseconds per operation for a benchmark, seconds for a program; `user` is the user time in the same unit.
 These runs are all that is measured; figures.py adds the rest."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -28,6 +30,7 @@ from concurrent import futures
 
 PATIENCE_SECONDS = 5.0  # a library that needs longer for a row that sleeps nowhere is not run there again
 MEMORY_PART = 0.6  # of what is available is the most that runs side by side may take together
+THREADS_TOGETHER = 16000  # of such runs: half of what kernel.pid_max mostly allows
 LAUNCH_FAILED = "ended without a report"
 
 
@@ -57,12 +60,11 @@ class Launcher:
         for run in list(self.runs):
             run.end()
 
-    def run_in_turn(self, command, library, turns):
-        """As run(), for a program that works and then says that it idles. It holds one of `turns` until then: slowed down
-        by others, an allocator that gives back by the clock would do so in the middle of the work."""
-        with turns:
-            run = self.start(command, library)
-            run.await_output()
+    def run_and_idle(self, command, library, end_turn):
+        """As run(), for a program that works and then says that it idles: its turn to work ends there."""
+        run = self.start(command, library)
+        run.await_output()
+        end_turn()
         return run.finish()
 
     def run(self, command, library, cwd=None, environment=None, preload=None):
@@ -158,12 +160,12 @@ def json_line(output):
     return None
 
 
-def run_row(row, library, launcher, turns=None):
-    """One run of one row: what the document holds of it."""
+def run_row(row, library, launcher, end_turn=None):
+    """One run of one row: what the document holds of it. `end_turn` is for a row that idles (Turns)."""
     if row.program:
-        result = row.program.run(launcher, library)
-    elif row.idles and turns:
-        result = launcher.run_in_turn(row.command, library, turns)
+        result = row.program.run(launcher, library, *([end_turn] if row.idles else []))
+    elif row.idles:
+        result = launcher.run_and_idle(row.command, library, end_turn)
     else:
         result = launcher.run(row.command, library)
     if "failed" in result:
@@ -268,39 +270,85 @@ def runs_at_once(row, memory_mib):
     return max(1, min(row.at_once, int(MEMORY_PART * memory_mib / row.room_mib) if row.room_mib else row.at_once))
 
 
+class Turns:
+    """Who of several runs may work while the others idle: one at a time, for slowed down by others an allocator that
+    gives back by the clock would do so in the middle of the work; and none before the machine has room for it beside
+    those that idle and hold what they hold."""
+
+    def __init__(self, keep_mib):
+        self.keep_mib = keep_mib  # of the machine's memory is for others
+        self.working = threading.Lock()
+        self.changed = threading.Condition()
+        self.threads = self.runs = 0  # of the runs that have begun and not ended
+
+    def has_room(self, row):
+        return not self.runs or (available_mib() - row.room_mib > self.keep_mib and
+                                 self.threads + row.threads <= THREADS_TOGETHER)
+
+    @contextlib.contextmanager
+    def of(self, row):
+        """A run, from the wait for its turn to its end. It gives what ends its turn."""
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(self.working)
+            with self.changed:
+                while not self.has_room(row):
+                    self.changed.wait(1.0)
+                self.threads, self.runs = self.threads + row.threads, self.runs + 1
+            try:
+                yield turn.close
+            finally:
+                with self.changed:
+                    self.threads, self.runs = self.threads - row.threads, self.runs - 1
+                    self.changed.notify()
+
+
 def run_with_patience(row, library, launcher, turns, given_up):
     """A run; None for a library that has needed too long before: some need a minute where others need 10 ms."""
-    if library.name in given_up:
+    if (row.name, library.name) in given_up:
         return None
-    result = run_row(row, library, launcher, turns)
+    if row.idles:
+        with turns.of(row) as end_turn:
+            return run_row(row, library, launcher, end_turn)
+    result = run_row(row, library, launcher)
     if row.at_once == 1 and (result.get("wall_s", 0) > PATIENCE_SECONDS or result.get("failed", "").startswith("no end")):
-        given_up.add(library.name)
+        given_up.add((row.name, library.name))
     return result
 
 
-def measure_side_by_side(row, libraries, rounds, launcher, progress):
-    """All rounds of a row that asks about memory: several runs at once, since they sleep most of the time, begun in the
-    order of measure_group()."""
-    chosen = libraries_of(row, libraries)
-    order = [library for number in range(rounds) for library in chosen[number % len(chosen):] +
-             chosen[:number % len(chosen)]]
-    results, given_up = {library.name: [] for library in chosen}, set()
-    turns = threading.Semaphore(1)
-    pool = futures.ThreadPoolExecutor(runs_at_once(row, available_mib()))
+def measure_memory(rows, libraries, rounds, launcher, progress):
+    """Yields the rows, which ask about memory, in their order. Each is run by all libraries in all rounds, in the order
+    of measure_group(), with several runs at once; rows that idle and follow one another are one queue, so that the next
+    works while those before it sleep."""
+    for idles, together in itertools.groupby(rows, lambda row: row.idles):
+        batches = [list(together)] if idles else [[row] for row in together]
+        for batch in batches:
+            at_once = max(row.at_once for row in batch) if idles else runs_at_once(batch[0], available_mib())
+            yield from measure_side_by_side(batch, libraries, rounds, launcher, progress, at_once)
+
+
+def measure_side_by_side(rows, libraries, rounds, launcher, progress, at_once):
+    turns, given_up = Turns((1.0 - MEMORY_PART) * available_mib()), set()
+    pool = futures.ThreadPoolExecutor(at_once)
     begun = []
     try:
-        begun += [(library, pool.submit(run_with_patience, row, library, launcher, turns, given_up)) for library in order]
-        for library, future in begun:
-            progress.step("%s, %s" % (row.name, library.name))
-            result = future.result()
-            results[library.name] += [result] if result else []
-            if result and "failed" in result:
-                progress.note("%s, %s: FAILED: %s" % (row.name, library.name, result["failed"]))
+        for row in rows:
+            chosen = libraries_of(row, libraries)
+            begun += [(row, library, pool.submit(run_with_patience, row, library, launcher, turns, given_up))
+                      for number in range(rounds)
+                      for library in chosen[number % len(chosen):] + chosen[:number % len(chosen)]]
+        for row, some in itertools.groupby(begun, lambda one: one[0]):
+            results = {library.name: [] for library in libraries_of(row, libraries)}
+            for _, library, future in some:
+                progress.step("%s, %s" % (row.name, library.name))
+                result = future.result()
+                results[library.name] += [result] if result else []
+                if result and "failed" in result:
+                    progress.note("%s, %s: FAILED: %s" % (row.name, library.name, result["failed"]))
+            yield dict(row.described(), runs=results)
     except BaseException:  # Ctrl-C above all
-        for _, future in begun:
+        for _, _, future in begun:
             future.cancel()
         launcher.close()
         raise
     finally:
         pool.shutdown()
-    return dict(row.described(), runs=results)

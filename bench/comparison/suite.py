@@ -75,10 +75,9 @@ POPULATIONS = {"larson": ("--blocks", 1000, ("--rounds", 100)), "mid_large": ("-
                "server_sessions": ("--sessions", 512, None), "mixed_lifetimes": ("--slots", 1024, None),
                "alloc_test": ("--slots", 65536, None)}
 
-# How many runs of a row go on side by side. A process that sleeps does not disturb another, and those of idle_burst have
-# their burst one after the other; of those that work all the time there are no more than leave each its pace on two
-# processors.
-IDLING, WORKING, HARDLY_WORKING = 20, 2, 4
+# How many runs of a row go on side by side. A process that sleeps does not disturb another, and has worked when its turn
+# was (running.Turns); of those that work all the time there are no more than leave each its pace on two processors.
+IDLING, WORKING, HARDLY_WORKING, STARTING = 48, 2, 4, 2
 MIXED = "--min-size 16 --max-size 32768"
 # name in the table, program, options, threads, runs at once, the MiB that one takes at most
 MEMORY_TABLE = (
@@ -153,5 +152,7 @@ def memory_rows(build, idle):
         command += ["--idle", "%d" % idle] if program == "idle_burst" else []
         rows.append(Row(name, program, command, threads=threads, at_once=at_once, room_mib=room_mib,
                         idles=program == "idle_burst", timed=name in TIMED))
-    return rows + [Row(program.name, program=program, at_once=IDLING if program.idle_seconds else 1,
-                       room_mib=program.room_mib) for program in programs.memory_programs(idle)]
+    idling, starting = ([Row(program.name, program=program, at_once=IDLING if program.idles else STARTING,
+                             room_mib=program.room_mib, idles=program.idles) for program in some]
+                        for some in programs.memory_programs(idle))
+    return [row for row in rows if row.idles] + idling + [row for row in rows if not row.idles] + starting

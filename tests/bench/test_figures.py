@@ -10,8 +10,8 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from comparison import (exports, figures, libraries, markdown, profiles, profiles_page, running,  # noqa: E402
-                        suite)
+from comparison import (exports, figures, libraries, markdown, memory_page, profiles, profiles_page,  # noqa: E402
+                        running, suite)
 
 
 def runs(*times, **more):
@@ -212,6 +212,78 @@ class Memory(unittest.TestCase):
         self.assertEqual(found["growth_mib"]["values"], {"ours": -2.0, "y": 1.0})
 
 
+class MemoryPage(unittest.TestCase):
+    """What is said of runs whose result is known."""
+
+    def document(self, name, rows, roles):
+        libraries_said = {one: {"role": role, "file": "", "version": "1", "settings": {}} for one, role in roles.items()}
+        machine = {"cpu": "x", "processors": 2, "memory_kb": 1048576, "architecture": "x", "kernel": "1", "system": "L"}
+        found = {"suites": {name: {"rounds": 1, "seconds": 0.1, "idle": 20, "load": [0, 0], "huge_pages": "madvise",
+                                   "not_run": [], "rows": rows}},
+                 "libraries": libraries_said, "machine": machine, "date": "today", "command": "bench/compare"}
+        figures.summarise(found)
+        return found
+
+    def memory(self, name, figure, timed=False, **values):
+        roles = {one: "peer" for one in values}
+        roles.update({one: "variant" for one in ("tight", "adaptive", "balanced") if one in values}, hakmem="subject")
+        some = {one: [failed()] if value is None else runs(value, figures={figure: value}) for one, value in values.items()}
+        return self.document("memory", [dict(row(name, **some), timed=timed)], roles)
+
+    def judged(self, *given, **values):
+        said = self.memory(*given, **values)
+        return [(text, met) for text, met in memory_page.promises(said["suites"]["memory"], "hakmem")
+                if "peak" not in text]
+
+    def test_promises_are_of_rows_that_there_are(self):
+        names = [one.name for one in suite.memory_rows("build", 1)]
+        for name, figure, _, _ in memory_page.PROMISES:
+            self.assertIn(name, names)
+            self.assertIn(figure, memory_page.UNITS)
+
+    def test_a_bound_in_mib_and_the_leanest_peer(self):
+        found = self.judged(memory_page.BURST, figures.IDLE, hakmem=9.0, balanced=29.0, adaptive=31.0, tight=None,
+                            glibc=8.0, x=10.0)
+        self.assertEqual([met for _, met in found], [False, True, False, False])
+        self.assertIn("RSS after idling under hakmem: 9.00 MiB, asked at most 8.00 MiB (the leanest peer's, glibc)",
+                      found[0][0])
+        self.assertIn("FAILED 1 of 1", found[3][0])
+
+    def test_a_bound_by_one_peer(self):
+        one = "realloc, 1 to 768 MiB"
+        self.assertEqual([met for _, met in self.judged(one, "rss", True, hakmem=1.9, glibc=1.0, x=0.1)], [True])
+        self.assertEqual([met for _, met in self.judged(one, "rss", True, hakmem=2.1, glibc=1.0, x=0.1)], [False])
+        self.assertEqual(self.judged(one, "rss", True, hakmem=2.1, x=0.1), [])  # glibc was not there
+        for peak, met in ((1.9, True), (2.1, False)):
+            said = self.memory("start of true", "rss_highest_mib", hakmem=peak, glibc=1.0)["suites"]["memory"]
+            self.assertEqual([is_met for _, is_met in memory_page.promises(said, "hakmem")], [met])
+
+    def test_the_peak_over_benchmarks_and_programs(self):
+        """Against the one peer that is leanest over all rows, and of each program against its own leanest."""
+        def one(name, ours, x, y):
+            return row(name, **{library: runs(1.0, rss_kb=kb) for library, kb in (("ours", ours), ("x", x), ("y", y))})
+        roles = {"ours": "subject", "x": "peer", "y": "peer"}
+        full = self.document("full", [one("a", 100, 200, 150)], roles)
+        programs_too = self.document("programs", [one("p", 100, 80, 150), one("q", 100, 90, 150)], roles)
+        self.assertEqual(list(memory_page.peak_promises([full])), [])
+        found = list(memory_page.peak_promises([full, programs_too]))
+        self.assertEqual([met for _, met in found], [True, False, True])
+        self.assertIn("of 3 benchmarks and programs: 0.89", found[0][0])  # the cube root of 1/2 * 5/4 * 10/9
+        self.assertIn("of p: 1.25", found[1][0])
+
+    def test_the_section(self):
+        said = self.memory(memory_page.BURST, figures.IDLE, hakmem=9.0, balanced=29.0, glibc=8.0)
+        text = memory_page.section([said])
+        self.assertIn("1 of 2 promises are met", text)
+        self.assertIn("| burst of 610 MiB, then idle | 9.00 | 29.0 | **8.00** | 1.12 (1.12–1.12) |", text)
+
+    def test_the_section_takes_its_own_place(self):
+        page = memory_page.put_into("# Head\n", "one\n")
+        self.assertIn("# Head\n\n%s\n\none\n\n%s\n" % (memory_page.BEGIN, memory_page.END), page)
+        self.assertEqual(memory_page.put_into(page, "one\n"), page)
+        self.assertEqual(memory_page.put_into(page + "Tail\n", "two\n"), page.replace("one", "two") + "Tail\n")
+
+
 class Profiles(unittest.TestCase):
     """What the suite profiles makes of runs whose result is known."""
 
@@ -346,8 +418,8 @@ class SideBySide(unittest.TestCase):
         stub = Stub()
         chosen = [libraries.Library(name, "") for name in names]
         try:
-            return running.measure_side_by_side(suite.Row("a", command=["a"], at_once=at_once), chosen, rounds, stub,
-                                                running.Progress(rounds * len(names), True)), stub
+            return next(running.measure_memory([suite.Row("a", command=["a"], at_once=at_once)], chosen, rounds, stub,
+                                               running.Progress(rounds * len(names), True))), stub
         except KeyboardInterrupt:
             return None, stub
 
@@ -361,22 +433,44 @@ class SideBySide(unittest.TestCase):
         self.assertEqual({name: len(some) for name, some in found["runs"].items()}, {"A": 2, "B": 2})
         self.assertTrue(all(figures.ok(run) for some in found["runs"].values() for run in some))
 
+    def idling(self, stub, rounds=2, names="ABCD", threads=1):
+        """Two rows that idle, which are one queue."""
+        rows = [suite.Row(name, command=[name], at_once=8, idles=True, threads=threads) for name in ("a", "b")]
+        chosen = [libraries.Library(name, "") for name in names]
+        return list(running.measure_memory(rows, chosen, rounds, stub, running.Progress(16, True)))
+
     def test_only_one_works_while_others_idle(self):
         working, most = set(), [0, 0]
+        meeting = threading.Barrier(8, timeout=20)
 
         class Stub:
-            def run_in_turn(self, command, library, turns):
-                with turns:
-                    working.add(library.name)
-                    time.sleep(0.005)
-                    most[0] = max(most[0], len(working))
-                    working.discard(library.name)
+            def run_and_idle(self, command, library, end_turn):
+                working.add(library.name)
+                time.sleep(0.005)
+                most[0] = max(most[0], len(working))
+                working.discard(library.name)
+                end_turn()
+                meeting.wait()
                 most[1] += 1
                 return {"failed": "no"}
-        chosen = [libraries.Library(name, "") for name in "ABCD"]
-        running.measure_side_by_side(suite.Row("a", command=["a"], at_once=4, idles=True), chosen, 2, Stub(),
-                                     running.Progress(8, True))
-        self.assertEqual(most, [1, 8])
+        found = self.idling(Stub())
+        self.assertEqual(most, [1, 16])
+        self.assertEqual([(one["name"], [len(runs) for runs in one["runs"].values()]) for one in found],
+                         [("a", [2, 2, 2, 2]), ("b", [2, 2, 2, 2])])
+
+    def test_none_begins_without_room(self):
+        begun, most = set(), [0]
+
+        class Stub:
+            def run_and_idle(self, command, library, end_turn):
+                begun.add(library.name)
+                most[0] = max(most[0], len(begun))
+                end_turn()
+                time.sleep(0.01)
+                begun.discard(library.name)
+                return {"failed": "no"}
+        self.idling(Stub(), threads=running.THREADS_TOGETHER // 2 + 1)
+        self.assertEqual(most, [1])
 
     def test_a_failure_is_kept(self):
         found, _ = self.measure(lambda library: failed("no"), 1, 1, "A")
@@ -449,8 +543,8 @@ class Text(unittest.TestCase):
 
     def test_figures_with_their_unit(self):
         shown = [markdown.measured(*given) for given in ((2.5, "MiB"), (-12.34, "MiB"), (610.04, "MiB"), (40.0, ""),
-                                                         (1.5, "×"), (3.0, None))]
-        self.assertEqual(shown, ["2.50 MiB", "-12.3 MiB", "610 MiB", "40", "1.50 ×", ""])
+                                                         (1.5, "×"))]
+        self.assertEqual(shown, ["2.50 MiB", "-12.3 MiB", "610 MiB", "40", "1.50 ×"])
 
 
 if __name__ == "__main__":
