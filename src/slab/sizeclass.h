@@ -1,6 +1,7 @@
-/* Sizes and bins. A bin is one block size. Bins 0..23 are the tiny bins of config/classes.h, 24..39 the medium ones,
- * four per doubling up to 32 KiB. A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that
- * the run's first slab is found by masking and the unused tail stays below 7 %.
+/* Sizes and bins. A bin is one block size. Bins 0..23 are the tiny bins of config/classes.h, 24..40 the medium ones,
+ * four per doubling up to 32 KiB, and one more just above 4 KiB, for pages that a program prefixes with a header of its own
+ * (decision 0023). A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that the run's first slab
+ * is found by masking and the unused tail stays below 7 %.
  *
  *   request n --(n+15)/16--> tiny table       n <= 2048
  *             --(n+511)/512-> medium table    n <= 32768
@@ -16,7 +17,7 @@
 #include "config/classes.h"
 
 
-#define MEDIUM_BIN_COUNT 16u
+#define MEDIUM_BIN_COUNT 17u
 #define BIN_COUNT (TINY_BIN_COUNT + MEDIUM_BIN_COUNT)
 #define MEDIUM_MAX_BYTES 32768u
 #define BIN_STRIDE_BYTES 16u /* sizeof(struct magazine) in the hot block */

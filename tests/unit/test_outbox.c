@@ -5,7 +5,7 @@
 
 #define BIN_64 3u
 #define BIN_2048 23u
-#define BIN_8K 31u
+#define BIN_8K 32u
 
 static void *blocks[2048];
 static struct outbox box;

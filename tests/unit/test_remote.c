@@ -65,7 +65,7 @@ static void assert_all_came_back(struct heap *h)
 static void test_nothing_is_lost(void **state)
 {
     (void)state;
-    const unsigned bins[] = {0, 3, 9, 23, 39};
+    const unsigned bins[] = {0, 3, 9, 23, BIN_COUNT - 1};
     struct heap *h = new_heap();
     pthread_t threads[PRODUCERS];
     memset(slots, 0, sizeof slots);

@@ -71,7 +71,7 @@ static void test_fresh_slab_gives_its_blocks_in_order(void **state)
 static void test_lowest_free_block_first(void **state)
 {
     (void)state;
-    const unsigned bins[] = {0, 3, 11, 23, 30, 39};
+    const unsigned bins[] = {0, 3, 11, 23, 31, BIN_COUNT - 1};
     for (unsigned b = 0; b < ARRAY_COUNT(bins); b++) {
         const struct bin_info *info = bin_info(bins[b]);
         const uint32_t slab = new_run(bins[b]);
