@@ -188,20 +188,21 @@ class Compare(unittest.TestCase):
     def test_memory(self):
         own = os.path.join(options.build, "libhakmem.so")
         document, text = self.run_json("--no-peers", "--lib", "glibc=", "--lib", "tight=" + own, "--env",
-                                       "tight:HAKMEM_PROFILE=tight", "--suite", "memory", "--idle", "1", "--rounds",
-                                       "2", "--only", "^(64 threads, 4 MiB each|start of true)$")
+                                       "tight:HAKMEM_PROFILE=tight", "--no-variants", "--suite", "memory", "--idle", "1",
+                                       "--rounds", "2", "--only",
+                                       "^(64 threads, 4 MiB each|redis.*|start of true)$")
         self.assertEqual(document["libraries"]["tight"]["role"], "variant")
         self.assertEqual(document["libraries"]["tight"]["settings"], {"HAKMEM_PROFILE": "tight"})
         suite = document["suites"]["memory"]
-        self.assertEqual([row["name"] for row in suite["rows"]], ["64 threads, 4 MiB each", "start of true"])
-        for row in suite["rows"]:
+        rows = {row["name"]: row for row in suite["rows"]}
+        for row in rows.values():
             self.assertEqual({name: len(some) for name, some in row["runs"].items()},
                              {"hakmem": 2, "glibc": 2, "tight": 2})
             self.assertEqual({measure["best"] for measure in row["measures"]}, {"glibc"})
             for measure in row["measures"]:
                 self.assertGreater(measure["values"]["tight"], 0)
                 self.assertGreater(measure["to_best"]["tight"]["median"], 0)
-        burst = suite["rows"][0]
+        burst = rows.pop("64 threads, 4 MiB each")
         self.assertEqual([measure["figure"] for measure in burst["measures"]],
                          [figures.PEAK, figures.IDLE, figures.EXCESS])
         for run in burst["runs"]["hakmem"]:
@@ -209,8 +210,31 @@ class Compare(unittest.TestCase):
             self.assertGreater(run["figures"]["rss_highest_mib"], 256)
             self.assertEqual(run["figures"]["live_idle_end_mib"], 0)
             self.assertGreaterEqual(run["wall_s"], 1.0)  # it did idle
-        self.assertIn("| 64 threads, 4 MiB each: RSS after idling | glibc |", text)
-        self.assertIn("| tight | best of all |", text)
+        self.assertEqual([measure["figure"] for measure in rows.pop("start of true")["measures"]], [figures.PEAK])
+        cache = rows.pop("redis, 4 of 5 keys expire", None)  # where a redis-server is installed
+        for run in cache["runs"]["hakmem"] if cache else ():
+            said = run["figures"]
+            self.assertTrue(10 < said["live_idle_end_mib"] < said["rss_idle_end_mib"] <= said["rss_highest_mib"], said)
+            self.assertTrue(0 < said["excess_mean_mib"] < said["rss_full_mib"], said)
+        self.assertEqual(rows, {})
+        self.assertIn("### RSS after idling, MiB", text)
+        self.assertIn("|  | hakmem | tight | glibc | hakmem to the best peer |", text)
+        self.assertIn("met** start of true: peak RSS under hakmem: ", text)
+        self.assertNotIn("# Benchmarks of", text)
+        again = compare("--read", self.path("out.json"))
+        self.assertEqual((again.returncode, again.stdout), (0, text))
+
+    def test_the_other_profiles_are_asked_about_memory(self):
+        document, text = self.run_json("--no-peers", "--lib", "glibc=", "--suite", "memory", "--suite", "quick",
+                                       "--rounds", "1", "--seconds", "0.02", "--only", "^(start of true|random_mixed)$")
+        variants = {name: facts["settings"] for name, facts in document["libraries"].items() if facts["role"] == "variant"}
+        self.assertEqual(variants, {"background": {"HAKMEM_BACKGROUND": "1"}, "balanced": {"HAKMEM_PROFILE": "balanced"},
+                                    "adaptive": {"HAKMEM_PROFILE": "adaptive"}, "tight": {"HAKMEM_PROFILE": "tight"}})
+        ran = {name: set(section["rows"][0]["runs"]) for name, section in document["suites"].items()}
+        self.assertEqual(ran, {"memory": {"hakmem", "glibc"} | set(variants), "quick": {"hakmem", "glibc"}})
+        self.assertIn("| random_mixed | glibc |", text)
+        self.assertIn("|  | hakmem | background | balanced | adaptive | tight | glibc |", text)
+        self.assertLess(text.index("# Benchmarks of hakmem"), text.index("## Measured beside others"))
 
     def test_profiles(self):
         document, text = self.run_json("--suite", "profiles", "--rounds", "2", "--seconds", "0.02", "--idle", "1",
