@@ -267,12 +267,12 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     if (find_place(block, &place)) {
         check_is_block(&place, block, "realloc of a pointer into the middle of a block");
         size_t have = place.info->block_bytes;
-        /* Shrinking to less than half is worth a copy; 16 bytes are not. */
-        return bytes <= have && (bytes > have / 2 || have <= 64) ? block : NULL;
+        /* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0024). */
+        return bytes <= have && (bytes > have - have / 4 || have <= 64) ? block : NULL;
     }
     size_t have = large_usable_bytes(block);
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
-    if (bytes <= have && bytes > have / 2)
+    if (bytes <= have && bytes > have - have / 4)
         return block;
     if (bytes <= MEDIUM_MAX_BYTES)
         return NULL;

@@ -91,9 +91,9 @@ static void test_resize_in_place(void **state)
     (void)state;
     void *a = take(300); /* a block of 320 */
     assert_ptr_equal(tcache_resize_in_place(a, 320), a);
-    assert_ptr_equal(tcache_resize_in_place(a, 161), a);
+    assert_ptr_equal(tcache_resize_in_place(a, 241), a);
     assert_null(tcache_resize_in_place(a, 321));
-    assert_null(tcache_resize_in_place(a, 160)); /* half of it: worth a copy */
+    assert_null(tcache_resize_in_place(a, 240)); /* a quarter less: worth a copy */
     give(a);
     a = take(64);
     assert_ptr_equal(tcache_resize_in_place(a, 1), a); /* a few bytes are not */
