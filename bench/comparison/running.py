@@ -67,8 +67,10 @@ class Launcher:
         end_turn()
         return run.finish()
 
-    def run(self, command, library, cwd=None, environment=None, preload=None):
-        return self.start(command, library, cwd, environment, preload).finish()
+    def run(self, command, library, cwd=None, environment=None, preload=None, timeout=None):
+        run = self.start(command, library, cwd, environment, preload)
+        run.timeout = timeout or run.timeout
+        return run.finish()
 
 
 class Run:
@@ -167,7 +169,7 @@ def run_row(row, library, launcher, end_turn=None):
     elif row.idles:
         result = launcher.run_and_idle(row.command, library, end_turn)
     else:
-        result = launcher.run(row.command, library)
+        result = launcher.run(row.command, library, **({"timeout": row.timeout} if row.timeout else {}))
     if "failed" in result:
         return result
     result.pop("errors", None)
