@@ -267,7 +267,7 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     if (find_place(block, &place)) {
         check_is_block(&place, block, "realloc of a pointer into the middle of a block");
         size_t have = place.info->block_bytes;
-        /* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0024). */
+        /* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0025). */
         return bytes <= have && (bytes > have - have / 4 || have <= 64) ? block : NULL;
     }
     size_t have = large_usable_bytes(block);
