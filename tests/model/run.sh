@@ -1,5 +1,6 @@
 #!/bin/sh
-# Verifies tests/model/remote_free.pml: every configuration must hold in all reachable states, every mutant must fail.
+# Verifies tests/model/remote_free.pml and background.pml: every configuration must hold in all reachable states, every
+# mutant must fail.
 #
 #   run.sh            everything (about three minutes, at most 2 GiB)
 #   run.sh --quick    all but the four largest configurations
@@ -26,7 +27,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-model.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$work" || exit 1
-cp "$here/remote_free.pml" . || exit 1
+cp "$here/remote_free.pml" "$here/background.pml" . || exit 1
 
 passed=0
 failed=0
@@ -36,6 +37,8 @@ surprise()
 	failed=$((failed + 1))
 	printf '%-26s SURPRISE: %s\n' "$1" "$2"
 }
+
+model=remote_free.pml
 
 # check NAME holds|fails DEFINES...
 check()
@@ -50,7 +53,7 @@ check()
 	case " $* " in *" -DFORK "*) reduce=-DNOREDUCE ;; esac
 
 	rm -f pan pan.*
-	if ! spin -a "$@" remote_free.pml >spin.out 2>&1 || grep -qi error spin.out || [ ! -f pan.c ]; then
+	if ! spin -a "$@" "$model" >spin.out 2>&1 || grep -qi error spin.out || [ ! -f pan.c ]; then
 		surprise "$name" "spin: $(head -n 1 spin.out)"
 		return
 	fi
@@ -75,7 +78,7 @@ check()
 	holds)
 		if [ "$errors" != 0 ]; then
 			surprise "$name" "$found"
-			spin -t -p -g "$@" remote_free.pml 2>/dev/null | tail -n 60
+			spin -t -p -g "$@" "$model" 2>/dev/null | tail -n 60
 		elif grep -q -e 'Search not completed' -e 'max search depth too small' -e 'MEMLIM bound' pan.out; then
 			surprise "$name" "the search was cut short"
 		else
@@ -165,6 +168,36 @@ check mutant_fork_news_only fails $fork -DMUTANT_FORK_LOOKS_AT_NEWS_ONLY
 check mutant_fork_late fails $fork -DMUTANT_FORK_LATE
 check mutant_fork_by_owner fails $fork -DMUTANT_FORK_BY_OWNER
 check mutant_fork_trust_locked fails $fork_steal -DMUTANT_FORK_TRUST_LOCKED
+
+# The background thread: how it falls asleep and is woken.
+model=background.pml
+
+check background holds
+check background_2_frees holds -DOPS=2
+check background_2_threads holds -DTHREADS=2
+check background_locked holds -DLOCKED
+check background_spurious holds -DSPURIOUS
+check background_refused holds -DREFUSED
+check background_stop holds -DSTOP
+check background_fork holds -DFORK
+
+check mutant_background_no_looks fails -DMUTANT_NO_LOOKS
+check mutant_background_looks_by_number fails -DTHREADS=2 -DMUTANT_LOOKS_BY_NUMBER
+check mutant_background_announced_late fails -DMUTANT_ANNOUNCED_WHEN_IT_SLEEPS
+check mutant_background_floor_forgotten fails -DDECAY=3 -DMUTANT_FLOOR_FORGOTTEN
+check mutant_background_never_stuck fails -DLOCKED -DMUTANT_NEVER_STUCK
+check mutant_background_moved_stays fails -DMUTANT_MOVED_STAYS
+check mutant_background_no_compare fails -DMUTANT_WAIT_WITHOUT_COMPARE
+check mutant_background_w2_first fails -DMUTANT_W2_FIRST
+check mutant_background_no_kernel fails -DMUTANT_WAKE_WITHOUT_KERNEL
+check mutant_background_all_wake fails -DTHREADS=2 -DMUTANT_EVERYBODY_WAKES
+check mutant_background_wake_by_store fails -DSTOP -DMUTANT_WAKE_BY_STORE
+check mutant_background_announce_by_store fails -DSTOP -DMUTANT_ANNOUNCE_BY_STORE
+check mutant_background_back_by_store fails -DSTOP -DMUTANT_BACK_BY_STORE
+check mutant_background_stop_no_wake fails -DSTOP -DMUTANT_STOP_WITHOUT_WAKE
+check mutant_background_refused_keeps_state fails -DREFUSED -DMUTANT_REFUSED_KEEPS_STATE
+check mutant_background_fork_keeps_state fails -DFORK -DMUTANT_FORK_KEEPS_STATE
+check mutant_background_fork_in_a_look fails -DFORK -DMUTANT_LOOK_WITHOUT_TICK
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
