@@ -183,13 +183,16 @@ size_t api_size_if_ours(const void *block)
     const char *run = window_slab_address(slab_head((uint32_t)index, info));
     const uint32_t offset = (uint32_t)((const char *)block - run);
     const uint32_t number = bin_block_index(info, offset);
-    return number < info->block_count && number * info->block_bytes == offset ? info->block_bytes : 0;
+    const bool is_block = number < info->block_count && number * info->block_bytes == offset;
+    return is_block ? tcache_block_bytes(block, info) : 0;
 }
 
 size_t api_good_bytes(size_t bytes)
 {
-    if (bytes <= MEDIUM_MAX_BYTES)
-        return bin_info(bin_of_size(bytes))->block_bytes;
     const size_t page = page_bytes();
+    if (guard_is_on() && bytes <= MEDIUM_MAX_BYTES - GUARD_SEAL_BYTES)
+        return bytes == 0 ? 1 : bytes;
+    if (bytes <= MEDIUM_MAX_BYTES && !guard_is_on())
+        return bin_info(bin_of_size(bytes))->block_bytes;
     return bytes > SIZE_MAX - page ? bytes : align_up(bytes, page);
 }

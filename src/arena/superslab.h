@@ -68,7 +68,6 @@ FAST uint64_t superslab_free_resident_count(void)
     return load_relaxed(&superslab_counts.held) >> 32;
 }
 
-/* Decay passes over pages so far, from 1 on. Atomic relaxed; written under the tick lock. */
 /* Decay passes over pages so far, from STAMP_FIRST_EPOCH on. Atomic relaxed; written under the tick lock. */
 extern uint32_t superslab_decay_epoch;
 /* Slabs claimed within so many decay delays should not have been given back. */

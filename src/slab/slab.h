@@ -52,7 +52,8 @@ struct slab {
     uint32_t seen;       /* what the last purge pass saw; 0: blocks were taken since */
     uint32_t page_shift; /* log2 of the page size that `purged` counts in */
     uint32_t fresh;      /* blocks with this number and above nobody has had since the slab was attached. heap.c */
-    uint32_t reserved[2];
+    uint32_t life;       /* how often it has been attached; kept while it is not (tcache/guard.h) */
+    uint32_t reserved;
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");

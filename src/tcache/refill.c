@@ -187,6 +187,7 @@ void tcache_flush_bin(struct tcache *t, unsigned bin)
 
 void tcache_flush_all(struct tcache *t)
 {
+    tcache_empty_quarantine(t);
     outbox_deliver_all(&t->outbox);
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         tcache_flush_bin(t, bin);

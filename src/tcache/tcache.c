@@ -1,5 +1,6 @@
 #include "tcache/tcache.h"
 
+#include "arena/meta.h"
 #include "arena/usage.h"
 #include "base/check.h"
 #include "base/tick.h"
@@ -34,6 +35,9 @@ bool tcache_init(struct tcache *t)
     magazine_take_policy(t);
     if (t->bins[0].array == NULL && !magazine_pack_all(t))
         return false;
+    if (config_get()->debug_level >= 3 && t->quarantine == NULL &&
+        (t->quarantine = meta_alloc(sizeof *t->quarantine)) == NULL)
+        return false;
     if (t->heap.id == 0 && !heap_register(&t->heap))
         return false;
     return true;
@@ -57,6 +61,9 @@ void tcache_forget(struct tcache *t)
 {
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         magazine_place(t, bin, t->bins[bin].array, t->bins[bin].array);
+        store_relaxed(&t->hot.bins[bin].top, t->bins[bin].array);
+    if (t->quarantine != NULL)
+        *t->quarantine = (struct quarantine){ 0 };
     magazine_recount(t);
     outbox_forget(&t->outbox);
 }
@@ -135,26 +142,6 @@ static void *small(struct tcache *t, unsigned bin)
     return large_alloc(bytes, bytes & -bytes, &zeroed);
 }
 
-void *tcache_malloc_slow(size_t bytes)
-{
-    struct tcache *t = tcache_self_or_attach();
-    bool zeroed;
-    if (bytes > MEDIUM_MAX_BYTES)
-        return large(t, bytes, 1, &zeroed);
-    return small(t, bin_of_size(bytes));
-}
-
-void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
-{
-    *zeroed = false;
-    unsigned bin = bin_of_aligned(bytes, alignment);
-    if (LIKELY(bin != BIN_COUNT)) {
-        void *block = hot_pop(hot_magazine(hot_anchor(), bin * BIN_STRIDE_BYTES));
-        return LIKELY(block != NULL) ? block : small(tcache_self_or_attach(), bin);
-    }
-    return large(tcache_self_or_attach(), bytes, alignment, zeroed);
-}
-
 /* The block's bin, run and owner, or false when no heap owns its slab. */
 struct place {
     uint32_t slab; /* the run's first */
@@ -174,6 +161,55 @@ FAST bool find_place(const void *block, struct place *place)
     place->info = bin_info_of_map_word(word);
     place->slab = slab_head((uint32_t)slab, place->info);
     return true;
+}
+
+static struct guarded guarded_at(void *block, uint32_t slab, const struct bin_info *info)
+{
+    return (struct guarded){ .block = block, .block_bytes = info->block_bytes, .life = slab_at(slab)->life };
+}
+
+/* HAKMEM_DEBUG_LEVEL >= 2. */
+SLOW static void *guarded_malloc(struct tcache *t, size_t bytes, size_t alignment, bool *zeroed)
+{
+    struct place place;
+    unsigned bin = bytes > MEDIUM_MAX_BYTES ? BIN_COUNT : bin_of_aligned(bytes + GUARD_SEAL_BYTES, alignment);
+    if (t != NULL && t->quarantine != NULL)
+        quarantine_look(t->quarantine);
+    if (bin == BIN_COUNT)
+        return large(t, bytes, alignment, zeroed);
+    void *block = small(t, bin);
+    if (block == NULL || !find_place(block, &place)) /* none, or a large block for want of slabs */
+        return block;
+    const struct guarded g = guarded_at(block, place.slab, place.info);
+    CHECK(guard_may_be_reused(&g, os_page_bytes()), "write into a freed block", block);
+    guard_seal(&g, bytes);
+    return block;
+}
+
+void *tcache_malloc_slow(size_t bytes)
+{
+    struct tcache *t = tcache_self_or_attach();
+    bool zeroed;
+    if (UNLIKELY(guard_is_on()))
+        return guarded_malloc(t, bytes, 1, &zeroed);
+    if (bytes > MEDIUM_MAX_BYTES)
+        return large(t, bytes, 1, &zeroed);
+    return small(t, bin_of_size(bytes));
+}
+
+void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
+{
+    *zeroed = false;
+    unsigned bin = bin_of_aligned(bytes, alignment);
+    if (LIKELY(bin != BIN_COUNT)) {
+        void *block = hot_pop(hot_magazine(hot_anchor(), bin * BIN_STRIDE_BYTES));
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    struct tcache *t = tcache_self_or_attach();
+    if (UNLIKELY(guard_is_on()))
+        return guarded_malloc(t, bytes, alignment, zeroed);
+    return bin != BIN_COUNT ? small(t, bin) : large(t, bytes, alignment, zeroed);
 }
 
 static void check_is_block(const struct place *place, const void *block, const char *message)
@@ -197,6 +233,73 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
         hot_push(m, block);
 }
 
+static void free_small(struct tcache *t, const struct place *place, void *block)
+{
+    if (t != NULL && place->owner == t->heap.id) {
+        free_own(t, bin_of_info(place->info), block);
+        return;
+    }
+    uint32_t number = slab_block_number(place->info, block);
+    if (t == NULL)
+        upcall_fork_recover();
+    else
+        tcache_note_slow(t);
+    remote_deliver(place->slab, place->info, number / 64, (uint64_t)1 << (number % 64));
+}
+
+/* Its seal is broken: by a write past its end, unless it is free already and the fill has gone with its page. */
+SLOW NORETURN static void fail_unsealed(const struct place *place, const struct guarded *g)
+{
+    struct heap *owner = heap_by_id(place->owner);
+    uint32_t number = slab_block_number(place->info, g->block);
+    bool is_free = guard_is_freed(g);
+    if (!is_free && lock_try(&owner->lock)) {
+        is_free = (slab_at(place->slab)->words[number / 64] >> number % 64 & 1) != 0;
+        lock_release(&owner->lock);
+    }
+    check_fail(is_free ? "double free, or use of a freed block" : "write past the end of a block", g->block);
+}
+
+/* What the program asked for. Aborts if the block is not as it was handed out. */
+static size_t guarded_bytes(const struct place *place, const struct guarded *g)
+{
+    size_t bytes;
+    if (UNLIKELY(!guard_read(g, &bytes)))
+        fail_unsealed(place, g);
+    return bytes;
+}
+
+static void leave_quarantine(struct tcache *t, bool all)
+{
+    struct place place;
+    for (void *block; (block = quarantine_take(t->quarantine, all)) != NULL;) {
+        CHECK(find_place(block, &place), "double free", block); /* its slab is gone, though the block was out */
+        free_small(t, &place, block);
+    }
+}
+
+void tcache_empty_quarantine(struct tcache *t)
+{
+    if (t->quarantine != NULL)
+        leave_quarantine(t, true);
+}
+
+/* HAKMEM_DEBUG_LEVEL >= 2. */
+SLOW static void guarded_free(struct tcache *t, const struct place *place, void *block)
+{
+    const struct guarded g = guarded_at(block, place->slab, place->info);
+    slab_block_number(place->info, block);
+    guarded_bytes(place, &g);
+    guard_fill(&g);
+    if (t == NULL || t->quarantine == NULL) {
+        free_small(t, place, block);
+        return;
+    }
+    quarantine_look(t->quarantine);
+    quarantine_add(t->quarantine, &g);
+    leave_quarantine(t, false);
+}
+
 SLOW static void free_uncommon(void *block)
 {
     struct tcache *t = tcache_self_or_attach();
@@ -205,18 +308,11 @@ SLOW static void free_uncommon(void *block)
         if (t != NULL)
             tcache_note_slow(t);
         large_free(block);
-        return;
+    } else if (UNLIKELY(guard_is_on())) {
+        guarded_free(t, &place, block);
+    } else {
+        free_small(t, &place, block);
     }
-    if (t != NULL && place.owner == t->heap.id) {
-        free_own(t, bin_of_info(place.info), block);
-        return;
-    }
-    uint32_t number = slab_block_number(place.info, block);
-    if (t == NULL)
-        upcall_fork_recover();
-    else
-        tcache_note_slow(t);
-    remote_deliver(place.slab, place.info, number / 64, (uint64_t)1 << (number % 64));
 }
 
 NOINLINE static void free_remote(struct tcache *t, uint32_t slab, unsigned bin, uint32_t number)
@@ -254,11 +350,40 @@ size_t tcache_usable_bytes(const void *block)
     struct place place;
     if (find_place(block, &place)) {
         check_is_block(&place, block, "size of a pointer into the middle of a block");
-        return place.info->block_bytes;
+        if (LIKELY(!guard_is_on()))
+            return place.info->block_bytes;
+        const struct guarded g = guarded_at((void *)(uintptr_t)block, place.slab, place.info);
+        return guarded_bytes(&place, &g);
     }
     size_t bytes = large_usable_bytes(block);
     CHECK(bytes != 0, "size of a pointer that malloc did not return", block);
     return bytes;
+}
+
+size_t tcache_block_bytes(const void *block, const struct bin_info *info)
+{
+    size_t bytes;
+    if (LIKELY(!guard_is_on()))
+        return info->block_bytes;
+    const uint32_t slab = slab_head((uint32_t)window_slab_index(block), info);
+    const struct guarded g = guarded_at((void *)(uintptr_t)block, slab, info);
+    return guard_read(&g, &bytes) ? bytes : 0;
+}
+
+/* Shrinking to less than half is worth a copy; 16 bytes are not. */
+static bool is_worth_keeping(size_t bytes, size_t have)
+{
+    return bytes <= have && (bytes > have / 2 || have <= 64);
+}
+
+SLOW static void *guarded_resize(const struct place *place, void *block, size_t bytes)
+{
+    const struct guarded g = guarded_at(block, place->slab, place->info);
+    guarded_bytes(place, &g);
+    if (bytes > MEDIUM_MAX_BYTES || !is_worth_keeping(bytes + GUARD_SEAL_BYTES, g.block_bytes))
+        return NULL;
+    guard_seal(&g, bytes);
+    return block;
 }
 
 void *tcache_resize_in_place(void *block, size_t bytes)
@@ -269,6 +394,9 @@ void *tcache_resize_in_place(void *block, size_t bytes)
         size_t have = place.info->block_bytes;
         /* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0025). */
         return bytes <= have && (bytes > have - have / 4 || have <= 64) ? block : NULL;
+        if (UNLIKELY(guard_is_on()))
+            return guarded_resize(&place, block, bytes);
+        return is_worth_keeping(bytes, place.info->block_bytes) ? block : NULL;
     }
     size_t have = large_usable_bytes(block);
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);

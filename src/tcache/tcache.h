@@ -5,6 +5,7 @@
 #define HAKMEM_TCACHE_TCACHE_H
 
 #include "slab/heap.h"
+#include "tcache/guard.h"
 #include "tcache/hot.h"
 #include "tcache/outbox.h"
 
@@ -38,6 +39,7 @@ struct tcache {
      * thread it is part of the process's sum (magazine.c), which is bounded by cache_bytes. */
     uint64_t entitled_bytes;
     bool checked; /* HAKMEM_DEBUG_LEVEL >= 1: magazines hold nothing, every free is checked against the slab at once */
+    struct quarantine *quarantine; /* HAKMEM_DEBUG_LEVEL >= 3, else NULL */
     struct alloc_memory *learning; /* what the learner knows of this thread, kept above the spine; NULL: nothing yet */
     struct tcache_bin bins[BIN_COUNT];
     struct outbox outbox;
@@ -53,7 +55,7 @@ void tcache_enter(struct tcache *t);
 void tcache_leave(void);
 /* The calling thread's cache, or NULL. */
 struct tcache *tcache_self(void);
-/* Empties magazines and outbox into the slabs. By the owning thread. */
+/* Empties magazines, outbox and quarantine into the slabs. By the owning thread. */
 void tcache_flush_all(struct tcache *t);
 /* What the learner decides about a bin. A magazine that holds more is flushed down to its new ceiling; one that stood at
  * its ceiling grows with it, as far as the budget allows. By the owning thread, which holds no lock. */
@@ -74,6 +76,8 @@ NOINLINE void tcache_free_slow(void *block);
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);
 /* Bytes of a live block that the program may use. Aborts for an address that is no block. */
 size_t tcache_usable_bytes(const void *block);
+/* The same of an address in a slab of this bin that begins a block, or 0 if it is seen not to be handed out. */
+size_t tcache_block_bytes(const void *block, const struct bin_info *info);
 /* Resizes without moving if it can. Returns the block, or NULL. */
 void *tcache_resize_in_place(void *block, size_t bytes);
 /* The process's budget. The cache has lost its thread, and its magazines are empty: its share is for others. It has a

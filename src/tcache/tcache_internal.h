@@ -28,6 +28,8 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block);
 void tcache_close_idle(struct tcache *t);
 /* Magazines are empty: closes every bin. */
 void tcache_close_all(struct tcache *t);
+/* Lets everything out of quarantine. */
+void tcache_empty_quarantine(struct tcache *t);
 /* Empties one magazine. */
 void tcache_flush_bin(struct tcache *t, unsigned bin);
 
