@@ -72,6 +72,12 @@ static inline enum profile config_base_profile(const struct config *config)
     return (enum profile)(config->profile == PROFILE_AUTO ? config->auto_choice.profile : config->profile);
 }
 
+/* A huge page may bring pages behind 31 slabs that nobody was granted: under a limit there are none unless asked for. */
+static inline enum thp config_thp(const struct config *config)
+{
+    return (enum thp)(config->thp == THP_DEFAULT && config->memory_limit_bytes != 0 ? THP_NEVER : config->thp);
+}
+
 /* Reads `envp` (NULL: all defaults; secure: likewise, for AT_SECURE processes), fills the struct and makes it
  * read-only. Prints warnings and the dump as the variables ask; under HAKMEM_STRICT=1 a problem ends the process with
  * CONFIG_EXIT_CODE. Neither allocates nor needs an initialised libc; keeps errno. To be called by one thread, before

@@ -143,13 +143,15 @@ void dump_config(struct fmt *out, const struct config *config)
         else if (knob->type == KNOB_TYPE_PATH)
             fmt_put(out, "%s", knob_path(knob, config));
         else
-            dump_value(out, knob, knob_load(knob, config));
+            dump_value(out, knob, i == KNOB_THP ? config_thp(config) : knob_load(knob, config));
         fmt_put(out, "  # ");
         dump_origin(out, config, config->origin[i]);
         if (i == KNOB_PROFILE && config->profile == PROFILE_AUTO)
             put_choice(out, &config->auto_choice);
         if (i == KNOB_THREAD_CACHE_BYTES && config->profile == PROFILE_AUTO && config->origin[i] == ORIGIN_PROFILE)
             put_budget(out, config);
+        if (i == KNOB_THP && config_thp(config) != config->thp)
+            fmt_put(out, ", default is never under HAKMEM_MEMORY_LIMIT");
         fmt_put(out, "\n");
         fmt_flush(out);
     }

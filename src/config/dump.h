@@ -14,7 +14,7 @@ void dump_override(struct fmt *out, const struct config *config);
 /* "default", "profile NAME" or "environment". */
 void dump_origin(struct fmt *out, const struct config *config, enum config_origin origin);
 
-/* NAME=value  # origin, one line per knob, each flushed as a whole. */
+/* NAME=value  # origin, with the values that are in force, and why where that is not what was set. One line per knob, each flushed as a whole. */
 void dump_config(struct fmt *out, const struct config *config);
 
 #endif

@@ -49,9 +49,7 @@ void policy_start(const struct config *config)
     store_relaxed(&policy_live.page_decay_ms, config->page_purge ? config->decay_ms : PAGE_DECAY_NEVER);
     store_relaxed(&policy_live.retained_superslabs, config->superslab_reuse ? RETAIN_ALL_SUPERSLABS : 1);
     store_relaxed(&policy_live.prewarm_superslabs, config->superslab_prewarm_count);
-    /* A huge page may bring pages behind 31 slabs that nobody was granted. */
-    const bool is_limited = limit_bytes != NO_MEMORY_LIMIT;
-    store_relaxed(&policy_live.thp, is_limited && config->thp == THP_DEFAULT ? THP_NEVER : config->thp);
+    store_relaxed(&policy_live.thp, config_thp(config));
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         store_relaxed(&policy_live.bin_cap[bin], config->bin_cap[bin]);
         store_relaxed(&policy_live.bin_refill[bin], config->bin_refill[bin]);

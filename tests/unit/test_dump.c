@@ -69,6 +69,23 @@ static void test_dump_lines(void **state)
     assert_non_null(strstr(text, "\nHAKMEM_DECAY_MS=1000  # default\n"));
 }
 
+/* What is in force, where that is not what was set. */
+static void test_dump_huge_pages_under_a_limit(void **state)
+{
+    (void)state;
+    static char text[4096];
+    struct resolved result;
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=64M");
+    dump_text(text, sizeof text, &result.config);
+    assert_non_null(strstr(text, "\nHAKMEM_THP=never  # default, default is never under HAKMEM_MEMORY_LIMIT\n"));
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=64M", "HAKMEM_THP=default");
+    dump_text(text, sizeof text, &result.config);
+    assert_non_null(strstr(text, "\nHAKMEM_THP=never  # environment, default is never under HAKMEM_MEMORY_LIMIT\n"));
+    RESOLVE(&result, "HAKMEM_MEMORY_LIMIT=64M", "HAKMEM_THP=always");
+    dump_text(text, sizeof text, &result.config);
+    assert_non_null(strstr(text, "\nHAKMEM_THP=always  # environment\n"));
+}
+
 /* What is dumped, read again, is the same configuration. */
 static void test_dump_reads_back(void **state)
 {
@@ -103,6 +120,7 @@ static void test_dump_reads_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dump_huge_pages_under_a_limit),
         cmocka_unit_test(test_dump_lines),
         cmocka_unit_test(test_dump_reads_back),
     };
