@@ -9,10 +9,12 @@
 enum {
     NEAR_SHARE = 8,       /* near: when less than this part of the limit is left */
     NEAR_PERIOD_MS = 100, /* what goes back at once may be wanted again at once: not at every tick */
+    NEAR_HEAPS = 64,      /* visited in one tick: it runs inside somebody's malloc */
 };
 
 /* Under the tick lock. */
 static uint64_t reclaimed_ms;
+static uint32_t next_heap; /* where a round over the heaps goes on; 0: none is under way */
 
 void budgets_apply(const struct os_limits *limits)
 {
@@ -39,9 +41,16 @@ static bool is_near_limit(uint64_t held)
 
 void budgets_tick(uint64_t now_ms)
 {
-    if (!is_near_limit(usage_bytes()) || now_ms - reclaimed_ms < NEAR_PERIOD_MS)
+    if (!is_near_limit(usage_bytes())) {
+        next_heap = 0;
         return;
-    reclaimed_ms = now_ms;
-    heap_reclaim_others(NULL); /* and the own one: its lock is free here */
+    }
+    if (next_heap == 0) {
+        if (now_ms - reclaimed_ms < NEAR_PERIOD_MS)
+            return;
+        reclaimed_ms = now_ms;
+        next_heap = 1;
+    }
+    next_heap = heap_reclaim_some(next_heap, NEAR_HEAPS, NULL); /* and the own one: its lock is free here */
     arena_purge_all();
 }

@@ -98,6 +98,9 @@ void heap_set_spare_limit(struct heap *h, uint32_t limit);
 /* Memory is out: collect and trim every heap that can be locked, except `self` (NULL: none). No lock is held. */
 void heap_reclaim_others(const struct heap *self);
 
+/* The same for `most` heaps at a stretch, the one with the id `from` first. Returns the id to go on with; 0: no more. */
+uint32_t heap_reclaim_some(uint32_t from, uint32_t most, const struct heap *self);
+
 /* heap_purge_pages_now for every heap, waiting for its lock. Returns bytes. No lock is held. */
 size_t heap_purge_pages_everywhere(void);
 

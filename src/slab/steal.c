@@ -176,10 +176,12 @@ uint32_t heap_steal(struct heap *h, unsigned bin)
     return found;
 }
 
-void heap_reclaim_others(const struct heap *self)
+uint32_t heap_reclaim_some(uint32_t from, uint32_t most, const struct heap *self)
 {
     uint32_t count = heap_count();
-    for (uint32_t id = 1; id <= count; id++) {
+    for (uint32_t id = from; id <= count; id++) {
+        if (most-- == 0)
+            return id;
         struct heap *x = heap_by_id(id);
         if (x == NULL || x == self || !lock_try(&x->lock))
             continue;
@@ -187,6 +189,12 @@ void heap_reclaim_others(const struct heap *self)
             heap_age(x, true);
         lock_release(&x->lock);
     }
+    return 0;
+}
+
+void heap_reclaim_others(const struct heap *self)
+{
+    heap_reclaim_some(1, UINT32_MAX, self);
 }
 
 size_t heap_purge_pages_everywhere(void)

@@ -91,6 +91,40 @@ static void test_near_the_limit(void **state)
     api_free(live);
 }
 
+static struct heap many[150];
+
+static unsigned with_an_empty_slab(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++)
+        count += many[i].empty_count != 0;
+    return count;
+}
+
+/* A tick is somebody's malloc: the heaps are visited a part at a time. */
+static void test_near_the_limit_with_many_heaps(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++) {
+        void *block;
+        lock_init(&many[i].lock, LOCK_HEAP);
+        assert_true(heap_register(&many[i]));
+        assert_int_equal(heap_refill(&many[i], 5, &block, 1), 1);
+        heap_flush(&many[i], 5, &block, 1);
+    }
+    assert_int_equal(with_an_empty_slab(), ARRAY_COUNT(many));
+    allow(usage_bytes() + MIB / 8);
+    now_ms += 1000;
+    for (unsigned before = ARRAY_COUNT(many), rounds = 0; before != 0; rounds++) {
+        assert_true(rounds < 5);
+        budgets_tick(++now_ms); /* a round that is under way waits for no period */
+        allow(usage_bytes() + MIB / 8);
+        const unsigned after = with_an_empty_slab();
+        assert_true(after < before && before - after <= 64);
+        before = after;
+    }
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -103,6 +137,7 @@ int main(void)
         cmocka_unit_test_setup(test_asked_once_at_start, reset),
         cmocka_unit_test_setup(test_the_least_limit_counts, reset),
         cmocka_unit_test_setup(test_near_the_limit, reset),
+        cmocka_unit_test_setup(test_near_the_limit_with_many_heaps, reset),
     };
     return cmocka_run_group_tests_name("budgets", tests, start, NULL);
 }
