@@ -15,17 +15,11 @@ static struct {
     char *at;  /* the rest of the current chunk */
     char *end;
     struct free_array *free_arrays[ORDER_COUNT]; /* by log2 of their bytes */
-    size_t mapped_bytes; /* atomic relaxed; written under the lock */
 } meta = { .lock = LOCK_INIT(LOCK_META) };
 
 struct lock *meta_lock(void)
 {
     return &meta.lock;
-}
-
-size_t meta_mapped_bytes(void)
-{
-    return load_relaxed(&meta.mapped_bytes);
 }
 
 static void *map_noted(size_t bytes)
@@ -39,7 +33,6 @@ static void *map_noted(size_t bytes)
         return NULL;
     }
     os_no_huge_pages(p, mapped);
-    store_relaxed(&meta.mapped_bytes, meta.mapped_bytes + mapped);
     return p;
 }
 

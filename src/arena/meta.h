@@ -16,8 +16,6 @@ void *meta_array_alloc(size_t bytes);
 size_t meta_array_bytes(size_t bytes);
 void meta_array_free(void *array, size_t bytes);
 
-/* Bytes obtained from the OS for metadata of this kind. */
-size_t meta_mapped_bytes(void);
 struct lock *meta_lock(void);
 
 #endif

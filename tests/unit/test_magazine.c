@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "arena/meta.h"
+#include "arena/usage.h"
 #include "caches.h"
 
 static void test_first_arrays_are_small(void **state)
@@ -147,12 +148,12 @@ static void test_outgrown_arrays_are_used_again(void **state)
     for (unsigned bin = 0; bin < 8; bin++)
         while (magazine_grow(one, bin))
             ;
-    const size_t mapped = meta_mapped_bytes();
+    const size_t mapped = usage_record_bytes();
     struct tcache *two = new_cache(); /* its smaller arrays are the ones that the first cache outgrew */
     for (unsigned bin = 0; bin < 8; bin++)
         for (unsigned i = 0; i < 3; i++)
             assert_true(magazine_grow(two, bin));
-    assert_true(meta_mapped_bytes() <= mapped + 256 * 1024);
+    assert_true(usage_record_bytes() <= mapped + 256 * 1024);
     assert_true(cache_is_valid(one) && cache_is_valid(two));
     for (unsigned a = 0; a < 8; a++) {
         for (unsigned b = 0; b < 8; b++) {

@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "arena/meta.h"
+#include "arena/usage.h"
 #include "os/os.h"
 
 static bool is_zero(const unsigned char *at, size_t bytes)
@@ -32,14 +33,14 @@ static void test_small_records_share_a_chunk(void **state)
 {
     (void)state;
     meta_alloc(64);
-    const size_t mapped = meta_mapped_bytes();
+    const size_t mapped = usage_record_bytes();
     for (unsigned i = 0; i < 100; i++)
         assert_non_null(meta_alloc(100));
-    assert_true(meta_mapped_bytes() <= mapped + 256 * 1024);
-    assert_int_equal(meta_mapped_bytes() % os_page_bytes(), 0);
-    const size_t now = meta_mapped_bytes();
+    assert_true(usage_record_bytes() <= mapped + 256 * 1024);
+    assert_int_equal(usage_record_bytes() % os_page_bytes(), 0);
+    const size_t now = usage_record_bytes();
     assert_non_null(meta_alloc(1 << 20)); /* a piece of its own */
-    assert_int_equal(meta_mapped_bytes(), now + (1 << 20));
+    assert_int_equal(usage_record_bytes(), now + (1 << 20));
 }
 
 static void test_arrays_come_back_by_size(void **state)
@@ -60,10 +61,10 @@ static void test_arrays_come_back_by_size(void **state)
     meta_array_free(tiny, 1);
     assert_ptr_equal(meta_array_alloc(META_ARRAY_MIN_BYTES), tiny);
     meta_array_free(b, 1024);
-    const size_t mapped = meta_mapped_bytes();
+    const size_t mapped = usage_record_bytes();
     for (unsigned i = 0; i < 10000; i++) /* going round costs nothing */
         meta_array_free(meta_array_alloc(1024), 1024);
-    assert_int_equal(meta_mapped_bytes(), mapped);
+    assert_int_equal(usage_record_bytes(), mapped);
 }
 
 #define THREADS 4u

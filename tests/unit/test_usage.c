@@ -296,13 +296,13 @@ static void test_records_at_the_limit(void **state)
 {
     (void)state;
     const size_t much = 4 * MIB;
-    const size_t mapped = meta_mapped_bytes();
+    const size_t mapped = usage_record_bytes();
     set_room(much - 1);
     assert_null(meta_alloc(much));
-    assert_int_equal(meta_mapped_bytes(), mapped);
+    assert_int_equal(usage_record_bytes(), mapped);
     set_room(much);
     assert_non_null(meta_alloc(much));
-    assert_int_equal(meta_mapped_bytes(), mapped + much);
+    assert_int_equal(usage_record_bytes(), mapped + much);
     const uint64_t limit = window.limit, records = usage_record_bytes();
     assert_false(window_grow((uint32_t)(limit / SUPERSLAB_SLABS))); /* its arrays are records as well */
     assert_int_equal(window.limit, limit);
