@@ -2,6 +2,7 @@
 #include "learn/export.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/lock.h"
 #include "config/parse.h"
@@ -89,47 +90,78 @@ int export_write(const char *path)
 
 /* ---- who writes ---- */
 
-static int claim_holder(const char *claim)
+/* "ID START": a process by its id and when it began, because ids are used again. Exec keeps both. */
+struct holder {
+    uint64_t id;
+    uint64_t start; /* 0: not known, /proc being out of sight */
+};
+
+enum claim_state { CLAIM_FREE, CLAIM_HELD, CLAIM_STALE };
+
+static bool is_alive(const struct holder *holder)
 {
-    char text[ID_BYTES];
-    uint64_t id = 0;
+    if (!os_process_exists((int)holder->id))
+        return false;
+    const uint64_t start = os_process_start((int)holder->id);
+    return start == 0 || holder->start == 0 || start == holder->start;
+}
+
+/* One that names nobody is stale: whoever makes a claim makes it whole. */
+static enum claim_state look_at_claim(const char *claim, struct holder *holder)
+{
+    char text[2 * ID_BYTES];
+    *holder = (struct holder){ 0 };
     const int fd = os_file_open(claim, OS_FILE_READ);
     if (fd < 0)
-        return 0;
+        return fd == -ENOENT ? CLAIM_FREE : CLAIM_HELD; /* by another user, say */
     const long length = os_file_read(fd, text, sizeof text - 1);
     os_file_close(fd);
     text[length > 0 ? length : 0] = '\0';
-    return parse_uint(text, &id) && id <= INT32_MAX ? (int)id : 0; /* 0 too while its maker has not written yet */
+    char *space = strchr(text, ' ');
+    if (space != NULL)
+        *space = '\0';
+    const bool is_whole = parse_uint(text, &holder->id) && holder->id != 0 && holder->id <= INT32_MAX &&
+                          parse_uint(space == NULL ? "0" : space + 1, &holder->start);
+    return is_whole && is_alive(holder) ? CLAIM_HELD : CLAIM_STALE;
+}
+
+/* Makes the claim with its text in it, or not at all: who finds one knows whose it is, wherever its maker was killed.
+ * 0 or an errno, EEXIST. */
+static int make_claim(const char *path, const char *claim)
+{
+    char temporary[OUTPUT_PATH_BYTES], text[2 * ID_BYTES];
+    struct fmt f;
+    const int fd = open_temporary(temporary, path);
+    if (fd < 0)
+        return -fd;
+    fmt_init(&f, text, sizeof text, -1);
+    fmt_put(&f, "%d %llu", os_process_id(), (unsigned long long)os_process_start(os_process_id()));
+    int error = os_file_write(fd, text, f.length);
+    os_file_close(fd);
+    if (error == 0)
+        error = os_file_rename_new(temporary, claim);
+    if (error != 0)
+        os_file_remove(temporary);
+    return error;
 }
 
 bool export_claim(const char *path, int *error)
 {
-    char claim[OUTPUT_PATH_BYTES], text[ID_BYTES];
-    const int self = os_process_id();
+    char claim[OUTPUT_PATH_BYTES];
     name_beside(claim, path, ".claim");
     *error = 0;
-    for (unsigned i = 0; i < CLAIM_TRIES; i++) {
-        const int fd = os_file_open(claim, OS_FILE_CREATE);
-        if (fd >= 0) {
-            struct fmt f;
-            fmt_init(&f, text, sizeof text, -1);
-            fmt_put(&f, "%d", self);
-            *error = os_file_write(fd, text, f.length);
-            os_file_close(fd);
-            if (*error != 0)
-                os_file_remove(claim); /* without an id it would stand in everybody's way for ever */
-            return *error == 0;
-        }
-        if (fd != -EEXIST) {
-            *error = -fd;
-            return false;
-        }
-        const int holder = claim_holder(claim);
-        if (holder == self)
+    for (unsigned i = 0; i < CLAIM_TRIES && *error == 0; i++) {
+        struct holder holder;
+        const enum claim_state state = look_at_claim(claim, &holder);
+        if (state == CLAIM_HELD)
+            return holder.id == (uint64_t)os_process_id();
+        if (state == CLAIM_STALE)
+            os_file_remove(claim);
+        *error = make_claim(path, claim);
+        if (*error == 0)
             return true;
-        if (holder == 0 || os_process_exists(holder))
-            return false;
-        os_file_remove(claim);
+        if (*error == EEXIST) /* another was faster: whose is it? */
+            *error = 0;
     }
     return false;
 }

@@ -1,9 +1,9 @@
 /* HAKMEM_LEARN_EXPORT: what was learned, written as a profile.
  *
  * Without %p in the name the file belongs to the first process that claims it, by making FILE.claim with its process
- * id inside; the claim outlives exec, which keeps the id, and goes away when the file is written. Other processes
+ * id and start time inside; the claim outlives exec, which keeps the id, and goes away when the file is written. Other processes
  * find the claim and leave the file alone, and a forked child knows that the claim is its parent's. A claim whose
- * process is gone (killed, so that it could not write) is taken over. Two that find such a claim in the same moment
+ * process is gone (killed, so that it could not write), though another may have its id, or that names none is taken over. Two that find such a claim in the same moment
  * may both write: each replaces the file as a whole, so the last one stays. */
 #ifndef HAKMEM_LEARN_EXPORT_H
 #define HAKMEM_LEARN_EXPORT_H

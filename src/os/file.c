@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/fmt.h"
 
 enum { FILE_RIGHTS = 0666 }; /* the umask takes from them */
 
@@ -116,6 +119,20 @@ int os_file_rename(const char *from, const char *to)
     return (int)-OS_CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
+int os_file_rename_new(const char *from, const char *to)
+{
+    enum { NO_REPLACE = 1 }; /* RENAME_NOREPLACE, which musl's headers lack */
+    int saved = errno;
+    int error = (int)-OS_CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, NO_REPLACE);
+    if (error != EINVAL && error != ENOSYS)
+        return error;
+    /* NFS cannot, nor kernels before 3.15. */
+    error = (int)-OS_CALL(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (error == 0)
+        os_file_remove(from);
+    return error;
+}
+
 void os_file_remove(const char *path)
 {
     int saved = errno;
@@ -161,6 +178,28 @@ bool os_process_exists(int process_id)
 {
     int saved = errno;
     return OS_CALL(SYS_kill, process_id, 0) != -ESRCH;
+}
+
+uint64_t os_process_start(int process_id)
+{
+    enum { START_FIELD = 22, NAME_FIELD = 2 }; /* proc(5); the name may have spaces and parentheses in it */
+    char path[64], text[512];
+    struct fmt f;
+    fmt_init(&f, path, sizeof path, -1);
+    fmt_put(&f, "/proc/%d/stat", process_id);
+    const int fd = os_file_open(path, OS_FILE_READ);
+    if (fd < 0)
+        return 0;
+    const long length = os_file_read(fd, text, sizeof text - 1);
+    os_file_close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *at = strrchr(text, ')');
+    for (unsigned field = NAME_FIELD; at != NULL && field < START_FIELD; field++)
+        at = strchr(at + 1, ' ');
+    uint64_t ticks = 0;
+    for (at = at == NULL ? "" : at + 1; *at >= '0' && *at <= '9'; at++)
+        ticks = ticks * 10 + (uint64_t)(*at - '0');
+    return ticks;
 }
 
 uint64_t os_wall_clock_ms(void)

@@ -27,6 +27,8 @@ void os_file_close(int fd);
 bool os_file_is_replaceable(const char *path);
 /* Puts `from` in the place of `to` in one step. 0 or the errno. */
 int os_file_rename(const char *from, const char *to);
+/* Gives `from` the name `to` in one step, unless that is taken. 0 or the errno: EEXIST. */
+int os_file_rename_new(const char *from, const char *to);
 void os_file_remove(const char *path);
 
 /* At start: which file stderr is. */
@@ -37,6 +39,9 @@ bool os_has_stderr(void);
 
 /* False: no such process is there. */
 bool os_process_exists(int process_id);
+/* When the process began, in the kernel's clock ticks since the machine did: with the id it names one process for ever.
+ * 0: not known. */
+uint64_t os_process_start(int process_id);
 /* Milliseconds since 1970 by the system's wall clock, coarse. */
 uint64_t os_wall_clock_ms(void);
 

@@ -6,6 +6,7 @@
 #include "api/entry.h"
 #include "hakmem/hakmem.h"
 #include "learn/export.h"
+#include "os/file.h"
 #include "scratch.h"
 
 static bool is_profile(const char *text)
@@ -99,29 +100,55 @@ static void write_claim(const char *name, const char *text)
 static void test_claims(void **state)
 {
     (void)state;
-    char id[16];
+    char text[64];
     int error;
     assert_true(claim("c"));
+    const unsigned before = scratch_count();
     assert_true(claim("c")); /* as after exec */
-    snprintf(id, sizeof id, "%d", getpid());
-    assert_string_equal(scratch_text("c.claim"), id);
+    snprintf(text, sizeof text, "%d %llu", getpid(), (unsigned long long)os_process_start(getpid()));
+    assert_string_equal(scratch_text("c.claim"), text);
+    assert_int_equal(scratch_count(), before);
     export_unclaim(scratch_path("c"));
     assert_int_equal(access(scratch_path("c.claim"), F_OK), -1);
+    assert_int_equal(scratch_count(), before - 1); /* nothing else was left behind */
 
     write_claim("d.claim", "1"); /* init lives */
-    assert_false(claim("d"));
-    write_claim("d.claim", ""); /* just being made */
     assert_false(claim("d"));
     const pid_t gone = fork();
     if (gone == 0)
         _exit(0);
     waitpid(gone, NULL, 0);
-    snprintf(id, sizeof id, "%d", gone);
-    write_claim("d.claim", id);
-    assert_true(claim("d"));
-    export_unclaim(scratch_path("d"));
+    snprintf(text, sizeof text, "%d", gone);
+    const char *const stale[] = {text, "", "1 ", "x", "1 x", "0 0", "-1 5"};
+    for (unsigned i = 0; i < ARRAY_COUNT(stale); i++) {
+        write_claim("d.claim", stale[i]);
+        assert_true(claim("d"));
+        export_unclaim(scratch_path("d"));
+    }
     assert_false(export_claim("/nowhere/at/all", &error));
     assert_int_equal(error, ENOENT);
+}
+
+/* The holder was killed, and another process has its id now. */
+static void test_an_id_is_used_again(void **state)
+{
+    (void)state;
+    char text[64];
+    const uint64_t start = os_process_start(getppid());
+    if (start == 0)
+        skip(); /* no /proc */
+    snprintf(text, sizeof text, "%d %llu", getppid(), (unsigned long long)start);
+    write_claim("e.claim", text);
+    assert_false(claim("e"));
+    snprintf(text, sizeof text, "%d %llu", getppid(), (unsigned long long)start - 1);
+    write_claim("e.claim", text);
+    assert_true(claim("e"));
+    snprintf(text, sizeof text, "%d 1", getpid()); /* our own id, of somebody before us */
+    write_claim("e.claim", text);
+    assert_true(claim("e"));
+    assert_non_null(strstr(scratch_text("e.claim"), " "));
+    assert_string_not_equal(scratch_text("e.claim"), text);
+    export_unclaim(scratch_path("e"));
 }
 
 /* ---- whole processes: the configuration is read once ---- */
@@ -226,7 +253,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writes_in_one_step), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_old_temporaries),    cmocka_unit_test(test_failure_keeps_the_old_file),
-        cmocka_unit_test(test_claims),             cmocka_unit_test(test_at_exit),
+        cmocka_unit_test(test_claims), cmocka_unit_test(test_an_id_is_used_again),             cmocka_unit_test(test_at_exit),
         cmocka_unit_test(test_per_process),        cmocka_unit_test(test_claimed_by_another),
         cmocka_unit_test(test_unwritable_warns_once),
     };

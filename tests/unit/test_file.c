@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 
 #include "os/file.h"
 #include "scratch.h"
@@ -57,6 +58,14 @@ static void test_replacing(void **state)
     assert_int_equal(os_file_rename(scratch_path("new"), scratch_path("old")), 0);
     assert_string_equal(scratch_text("old"), "new");
     assert_int_equal(os_file_rename(scratch_path("new"), scratch_path("old")), ENOENT);
+    put("new", OS_FILE_CREATE, "newer");
+    errno = EDOM;
+    assert_int_equal(os_file_rename_new(scratch_path("new"), scratch_path("old")), EEXIST);
+    assert_string_equal(scratch_text("old"), "new");
+    os_file_remove(scratch_path("old"));
+    assert_int_equal(os_file_rename_new(scratch_path("new"), scratch_path("old")), 0);
+    assert_string_equal(scratch_text("old"), "newer");
+    assert_int_equal(os_file_rename_new(scratch_path("new"), scratch_path("old2")), ENOENT);
     os_file_remove(scratch_path("old"));
     os_file_remove(scratch_path("old"));
     assert_int_equal(errno, EDOM);
@@ -105,6 +114,12 @@ static void test_facts(void **state)
         _exit(0);
     assert_int_equal(waitpid(gone, NULL, 0), gone);
     assert_false(os_process_exists(gone));
+    assert_true(os_process_start(gone) == 0);
+    const uint64_t start = os_process_start(getpid());
+    prctl(PR_SET_NAME, "a) S 1 (2 b"); /* the name stands before the field */
+    assert_true(os_process_start(getpid()) == start);
+    if (access("/proc/self/stat", R_OK) == 0)
+        assert_true(start >= os_process_start(1) && start > 0);
     const uint64_t now_s = os_wall_clock_ms() / 1000;
     assert_in_range(now_s, (uint64_t)time(NULL) - 2, (uint64_t)time(NULL) + 2);
 }
