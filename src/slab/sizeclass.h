@@ -1,6 +1,6 @@
 /* Sizes and bins. A bin is one block size. Bins 0..23 are the tiny bins of config/classes.h, 24..40 the medium ones,
  * four per doubling up to 32 KiB, and one more just above 4 KiB, for pages that a program prefixes with a header of its own
- * (decision 0023). A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that the run's first slab
+ * (decision 0018). A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that the run's first slab
  * is found by masking and the unused tail stays below 7 %.
  *
  *   request n --(n+15)/16--> tiny table       n <= 2048

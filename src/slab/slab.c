@@ -25,7 +25,6 @@ void slab_init(uint32_t index, unsigned bin)
     s->seen = 0;
     s->run_slabs = (uint16_t)(1u << info->run_slabs_log2);
     s->life++;
-    s->run_slabs = 1u << info->run_slabs_log2;
     s->words = info->word_count <= SLAB_INLINE_WORDS
                    ? s->inline_words
                    : (uint64_t *)(window.free_bitmaps + (size_t)index * BITMAP_BYTES);

@@ -61,7 +61,6 @@ void tcache_forget(struct tcache *t)
 {
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         magazine_place(t, bin, t->bins[bin].array, t->bins[bin].array);
-        store_relaxed(&t->hot.bins[bin].top, t->bins[bin].array);
     if (t->quarantine != NULL)
         *t->quarantine = (struct quarantine){ 0 };
     magazine_recount(t);
@@ -370,10 +369,10 @@ size_t tcache_block_bytes(const void *block, const struct bin_info *info)
     return guard_read(&g, &bytes) ? bytes : 0;
 }
 
-/* Shrinking to less than half is worth a copy; 16 bytes are not. */
+/* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0019). */
 static bool is_worth_keeping(size_t bytes, size_t have)
 {
-    return bytes <= have && (bytes > have / 2 || have <= 64);
+    return bytes <= have && (bytes > have - have / 4 || have <= 64);
 }
 
 SLOW static void *guarded_resize(const struct place *place, void *block, size_t bytes)
@@ -391,9 +390,6 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     struct place place;
     if (find_place(block, &place)) {
         check_is_block(&place, block, "realloc of a pointer into the middle of a block");
-        size_t have = place.info->block_bytes;
-        /* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0025). */
-        return bytes <= have && (bytes > have - have / 4 || have <= 64) ? block : NULL;
         if (UNLIKELY(guard_is_on()))
             return guarded_resize(&place, block, bytes);
         return is_worth_keeping(bytes, place.info->block_bytes) ? block : NULL;
