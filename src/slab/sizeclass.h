@@ -25,12 +25,14 @@
 #define TINY_TABLE_COUNT (TINY_MAX_BYTES / 16 + 1)
 #define MEDIUM_TABLE_COUNT (MEDIUM_MAX_BYTES / 512 + 1)
 
+#define BIN_RUN_LOG2_BITS 2
+
 struct bin_info {
     uint32_t block_bytes;
     uint32_t reciprocal;   /* ceil(2^32 / block_bytes): offset -> block index by multiplication */
     uint32_t run_mask;     /* bytes of a run - 1; runs are aligned to their size */
     uint16_t block_count;  /* blocks in a run */
-    uint8_t run_slabs_log2; /* slabs in a run: 1, 2 or 4 */
+    uint8_t run_slabs_log2; /* slabs in a run: 1, 2 or 4; below 1 << BIN_RUN_LOG2_BITS */
     uint8_t word_count;    /* 64-bit bitmap words that cover block_count */
 };
 _Static_assert(sizeof(struct bin_info) == BIN_STRIDE_BYTES, "map words hold offsets into the table of bins");

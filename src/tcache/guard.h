@@ -5,9 +5,9 @@
  *   handed out   what was asked for | tail bytes | seal: how much was asked for
  *   freed        fill | fill | ... | fill                            one 8-byte word, repeated
  *
- * Seal and fill are hashes of the block's address and of its slab's life, which counts how often the slab was attached to
- * a bin: what an earlier life left behind is neither. Nothing here is on a hit path: at these levels no magazine holds
- * anything. The functions touch the block's own bytes only; whoever calls them has the block. */
+ * Seal and fill are hashes of the block's address and of its run's life: how long the run is, and how often its head was
+ * attached to a bin. So what an earlier life left behind is neither. Nothing here is on a hit path: at these levels no
+ * magazine holds anything. The functions touch the block's own bytes only; whoever calls them has the block. */
 #ifndef HAKMEM_TCACHE_GUARD_H
 #define HAKMEM_TCACHE_GUARD_H
 
@@ -18,7 +18,7 @@
 struct guarded {
     void *block;
     uint32_t block_bytes; /* all of it, the seal included */
-    uint32_t life;        /* slab.life */
+    uint32_t life;        /* slab.life and the length of the run; the hash takes its low 24 bits */
 };
 
 FAST bool guard_is_on(void)

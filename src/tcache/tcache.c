@@ -164,7 +164,9 @@ FAST bool find_place(const void *block, struct place *place)
 
 static struct guarded guarded_at(void *block, uint32_t slab, const struct bin_info *info)
 {
-    return (struct guarded){ .block = block, .block_bytes = info->block_bytes, .life = slab_at(slab)->life };
+    /* One address may have several heads, whose counts are nothing to one another: one for each length of run. */
+    const uint32_t life = slab_at(slab)->life << BIN_RUN_LOG2_BITS | info->run_slabs_log2;
+    return (struct guarded){ .block = block, .block_bytes = info->block_bytes, .life = life };
 }
 
 /* HAKMEM_DEBUG_LEVEL >= 2. */

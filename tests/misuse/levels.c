@@ -31,6 +31,20 @@ static void churn(void)
         test_free(blocks[i]);
 }
 
+/* The same addresses under runs of other lengths, and other heads: what a free left there is no sign of harm. */
+static void nothing_wrong_in_phases(void)
+{
+    static const size_t sizes[] = {5100, 7100, 100, 9000, 24000, 6100, 7100, 12000, 2000, 9000, 100};
+    enum { COUNT = 400 };
+    static char *blocks_of[COUNT];
+    for (unsigned phase = 0; phase < sizeof sizes / sizeof sizes[0]; phase++) {
+        for (unsigned i = 0; i < COUNT; i++)
+            memset(blocks_of[i] = test_malloc(sizes[phase]), 1, sizes[phase]);
+        for (unsigned i = 0; i < COUNT; i++)
+            test_free(blocks_of[i]);
+    }
+}
+
 static void nothing_wrong(void)
 {
     for (size_t bytes = 0; bytes < 70000; bytes += bytes / 16 + 1) {
@@ -151,6 +165,7 @@ static const struct mistake {
     const char *message;
 } mistakes[] = {
     {"nothing_wrong", nothing_wrong, NEVER, ""},
+    {"nothing_wrong_in_phases", nothing_wrong_in_phases, NEVER, ""},
     {"free_again_later", free_again_later, 1, "double free"},
     {"write_past_the_end", write_past_the_end, 2, "write past the end of a block"},
     {"write_past_a_full_block", write_past_a_full_block, 2, "write past the end of a block"},
