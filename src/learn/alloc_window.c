@@ -193,7 +193,7 @@ static void note_caps(struct tcache *t, const struct alloc_snapshot *s)
         if (weight == 0)
             continue;
         store_relaxed(&b->cap_weight, b->cap_weight - b->cap_weight / CAP_MEMORY_WINDOWS + weight);
-        store_relaxed(&b->cap_sum, b->cap_sum - b->cap_sum / CAP_MEMORY_WINDOWS + weight * b->ceiling);
+        store_release(&b->cap_sum, b->cap_sum - b->cap_sum / CAP_MEMORY_WINDOWS + weight * b->ceiling);
     }
 }
 

@@ -16,8 +16,9 @@ static uint32_t learned_cap(const struct tcache_bin *bin)
     if (!config_get()->alloc_learn)
         return bin->room;
     const uint32_t ceiling = load_relaxed(&bin->ceiling);
-    /* Read apart from each other: the thread may be at it, and the mean a little off. */
-    const uint64_t weight = load_relaxed(&bin->cap_weight), sum = load_relaxed(&bin->cap_sum);
+    /* The thread may be at it, weight first: a sum is never read with a weight older than itself, which would make the
+     * mean as large as one likes. The other way round it is too small, and the ceiling holds. */
+    const uint64_t sum = load_acquire(&bin->cap_sum), weight = load_relaxed(&bin->cap_weight);
     const uint32_t missed = weight == 0 ? 0 : (uint32_t)((sum + weight / 2) / weight);
     return missed > ceiling ? missed : ceiling;
 }

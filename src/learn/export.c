@@ -169,8 +169,11 @@ bool export_claim(const char *path, int *error)
 void export_unclaim(const char *path)
 {
     char claim[OUTPUT_PATH_BYTES];
+    struct holder holder;
     name_beside(claim, path, ".claim");
-    os_file_remove(claim);
+    /* Another may have taken it for stale, from behind a wall between process ids, and hold it now. */
+    if (look_at_claim(claim, &holder) == CLAIM_HELD && holder.id == (uint64_t)os_process_id())
+        os_file_remove(claim);
 }
 
 void export_start(void)

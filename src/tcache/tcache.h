@@ -18,7 +18,8 @@ struct tcache_bin {
     uint32_t slots;    /* of the array; what it has beyond 1 + room, the magazine slides in */
     uint64_t aged_traffic; /* batches moved up to the last ageing */
     uint64_t cap_weight; /* refills of late windows, older ones counting less, and these times the ceiling they were made ... */
-    uint64_t cap_sum;    /* ... under: what the bin's ceiling was when it mattered. Atomic relaxed; its thread writes, exports read */
+    uint64_t cap_sum;    /* ... under: what the bin's ceiling was when it mattered. Its thread writes them, the sum last, with
+                          * release; exports read, the sum first, with acquire */
     uint64_t turned_blocks; /* blocks refilled up to the last turn; see turns */
     uint32_t ceiling;  /* of capacity; learned. Atomic relaxed: written by the thread only, exports read it */
     uint32_t turns;    /* twice the refills that followed a flush, each of which completes a round trip; plus one while a
