@@ -63,9 +63,11 @@ FAST uint64_t superslab_claimed_count(void)
     return (uint32_t)load_relaxed(&superslab_counts.held);
 }
 
+/* A fork between a claim and its count, out of a signal handler, may leave less than none. */
 FAST uint64_t superslab_free_resident_count(void)
 {
-    return load_relaxed(&superslab_counts.held) >> 32;
+    const int32_t count = (int32_t)(load_relaxed(&superslab_counts.held) >> 32);
+    return count < 0 ? 0 : (uint64_t)count;
 }
 
 /* Decay passes over pages so far, from STAMP_FIRST_EPOCH on. Atomic relaxed; written under the tick lock. */

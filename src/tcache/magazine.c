@@ -137,6 +137,13 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
     t->hot.bins[bin].end = array + capacity;
 }
 
+/* A closed bin holds nothing: its capacity is what it will ask for. A refill that had to close all bins, for want of
+ * memory, comes here with one. */
+FAST uint32_t usable_slots(const struct tcache_bin *b)
+{
+    return b->opened ? b->capacity : 0;
+}
+
 /* To the array's start. Under the heap's lock, so that statistics see both bottom and top before or behind it. */
 static NOINLINE void slide_down(struct tcache *t, unsigned bin)
 {
@@ -147,13 +154,13 @@ static NOINLINE void slide_down(struct tcache *t, unsigned bin)
     store_relaxed(&b->bottom, b->array);
     store_relaxed(&t->hot.bins[bin].top, b->array + count);
     lock_release(&t->heap.lock);
-    t->hot.bins[bin].end = b->array + b->capacity;
+    t->hot.bins[bin].end = b->array + usable_slots(b);
 }
 
 FAST void set_end(struct tcache *t, unsigned bin)
 {
     const struct tcache_bin *b = &t->bins[bin];
-    void **end = b->bottom + b->capacity;
+    void **end = b->bottom + usable_slots(b);
     if (UNLIKELY(end >= b->array + b->slots))
         slide_down(t, bin);
     else

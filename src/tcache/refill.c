@@ -154,6 +154,7 @@ void tcache_free_full(struct tcache *t, unsigned bin, void *block)
     }
     if (load_relaxed(&m->top) >= m->end)
         flush_some(t, bin);
+    CHECK(load_relaxed(&m->top) < m->end, "a magazine is longer than its array", block);
     hot_push(m, block);
 }
 

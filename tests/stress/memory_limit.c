@@ -204,10 +204,43 @@ static void run_race(void)
     free_everything(&list);
 }
 
+/* A refill that finds nothing takes back what magazines hold, and closes them, its own too; with all of the process's
+ * cache budget spent they stay small. What is freed then must not go where the next bin's blocks come from. */
+static void run_refill(void)
+{
+    enum { WARM = 256, BACK = 40, PROBES = 3 };
+    void *warm[WARM];
+    for (unsigned i = 0; i < WARM; i++)
+        warm[i] = test_malloc(512);
+    struct node *list = NULL, *next;
+    take_everything(&list, 1024);
+    for (unsigned i = 0; i < WARM; i++)
+        test_free(warm[i]);
+    take(&list, 1024);
+    for (unsigned i = 0; i < BACK && list != NULL; i++) {
+        next = list->next;
+        test_free(list);
+        list = next;
+    }
+    for (unsigned i = 0; i < PROBES; i++) {
+        void *probe = test_malloc(1280);
+        for (next = list; next != NULL; next = next->next)
+            if (probe == next)
+                stress_fail("CORRUPTION: a block in use was handed out again");
+        if (probe != NULL && test_usable_size(probe) < 1280)
+            stress_fail("CORRUPTION: malloc(1280) gave a block of %zu bytes", test_usable_size(probe));
+    }
+    free_everything(&list);
+}
+
 static const struct question {
     const char *name;
     void (*run)(void);
-} questions[] = {{"sizes", run_sizes}, {"entry-points", run_entry_points}, {"race", run_race}};
+    const char *cache_bytes; /* HAKMEM_CACHE_BYTES; NULL: as it is */
+} questions[] = {{"sizes", run_sizes, NULL},
+                 {"entry-points", run_entry_points, NULL},
+                 {"race", run_race, NULL},
+                 {"refill", run_refill, "1K"}};
 enum { QUESTION_COUNT = sizeof questions / sizeof questions[0] };
 
 static bool ask(const struct question *question)
@@ -221,6 +254,8 @@ static bool ask(const struct question *question)
         snprintf(text, sizeof text, "%" PRIu64, limit_mib);
         snprintf(threads, sizeof threads, "%" PRIu64, thread_count);
         setenv("HAKMEM_MEMORY_LIMIT", limit, 1);
+        if (question->cache_bytes != NULL)
+            setenv("HAKMEM_CACHE_BYTES", question->cache_bytes, 1);
         alarm(CHILD_TIMEOUT_S);
         execl("/proc/self/exe", "memory-limit-child", "--child", question->name, "--limit-mib", text, "--threads",
               threads, (char *)NULL);
