@@ -189,10 +189,12 @@ size_t api_size_if_ours(const void *block)
 
 size_t api_good_bytes(size_t bytes)
 {
-    const size_t page = page_bytes();
-    if (guard_is_on() && bytes <= MEDIUM_MAX_BYTES - GUARD_SEAL_BYTES)
+    if (!guard_is_on()) {
+        if (bytes <= MEDIUM_MAX_BYTES)
+            return bin_info(bin_of_size(bytes))->block_bytes;
+    } else if (bytes <= MEDIUM_MAX_BYTES - GUARD_SEAL_BYTES) {
         return bytes == 0 ? 1 : bytes;
-    if (bytes <= MEDIUM_MAX_BYTES && !guard_is_on())
-        return bin_info(bin_of_size(bytes))->block_bytes;
+    }
+    const size_t page = page_bytes();
     return bytes > SIZE_MAX - page ? bytes : align_up(bytes, page);
 }

@@ -49,21 +49,26 @@ static int open_temporary(char name[OUTPUT_PATH_BYTES], const char *path)
     return fd;
 }
 
-static int replace_file(const char *path, const char *text, size_t length)
+/* Writes a temporary file beside `path`, which then becomes `target` by `give_name`: whole, or not at all. 0 or an errno. */
+static int write_whole(const char *path, const char *target, int (*give_name)(const char *from, const char *to),
+                       const char *text, size_t length)
 {
     char temporary[OUTPUT_PATH_BYTES];
-    if (!os_file_is_replaceable(path))
-        return EINVAL;
     const int fd = open_temporary(temporary, path);
     if (fd < 0)
         return -fd;
     int error = os_file_write(fd, text, length);
     os_file_close(fd);
     if (error == 0)
-        error = os_file_rename(temporary, path);
+        error = give_name(temporary, target);
     if (error != 0)
         os_file_remove(temporary);
     return error;
+}
+
+static int replace_file(const char *path, const char *text, size_t length)
+{
+    return os_file_is_replaceable(path) ? write_whole(path, path, os_file_rename, text, length) : EINVAL;
 }
 
 /* Too much for a stack that may be a small thread's. */
@@ -129,20 +134,11 @@ static enum claim_state look_at_claim(const char *claim, struct holder *holder)
  * 0 or an errno, EEXIST. */
 static int make_claim(const char *path, const char *claim)
 {
-    char temporary[OUTPUT_PATH_BYTES], text[2 * ID_BYTES];
+    char text[2 * ID_BYTES];
     struct fmt f;
-    const int fd = open_temporary(temporary, path);
-    if (fd < 0)
-        return -fd;
     fmt_init(&f, text, sizeof text, -1);
     fmt_put(&f, "%d %llu", os_process_id(), (unsigned long long)os_process_start(os_process_id()));
-    int error = os_file_write(fd, text, f.length);
-    os_file_close(fd);
-    if (error == 0)
-        error = os_file_rename_new(temporary, claim);
-    if (error != 0)
-        os_file_remove(temporary);
-    return error;
+    return write_whole(path, claim, os_file_rename_new, text, f.length);
 }
 
 bool export_claim(const char *path, int *error)

@@ -398,7 +398,7 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     }
     size_t have = large_usable_bytes(block);
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
-    if (bytes <= have && bytes > have - have / 4)
+    if (is_worth_keeping(bytes, have))
         return block;
     if (bytes <= MEDIUM_MAX_BYTES)
         return NULL;

@@ -135,15 +135,22 @@ static void test_cold_and_idle_for_two_windows(void **state)
     assert_int_equal(see(&params), 98);
 }
 
+/* One window as a learner passes it: observed, judged, and the next step taken. */
+static enum law_verdict pass_window(void)
+{
+    law_observe(&track, &params, &window, &signal_now);
+    const enum law_verdict verdict = law_judge(&track, &params, &signal_now);
+    const uint32_t to = law_propose(&track, &params, &signal_now);
+    if (verdict == LAW_NONE && to != signal_now.value)
+        step(&params, to);
+    return verdict;
+}
+
 static void grow_to_the_verdict(enum law_verdict expected)
 {
     enum law_verdict verdict = LAW_NONE;
     for (unsigned i = 0; i < 30 && verdict == LAW_NONE; i++) {
-        law_observe(&track, &params, &window, &signal_now);
-        verdict = law_judge(&track, &params, &signal_now);
-        uint32_t to = law_propose(&track, &params, &signal_now);
-        if (verdict == LAW_NONE && to != signal_now.value)
-            step(&params, to);
+        verdict = pass_window();
     }
     assert_int_equal(verdict, expected);
     assert_true(signal_now.value > 100);
@@ -181,11 +188,7 @@ static void test_growth_that_helps_bursts_is_confirmed(void **state)
     enum law_verdict verdict = LAW_NONE;
     for (unsigned i = 0; i < 30 && verdict == LAW_NONE; i++) {
         traffic(1000, 1, 2000 - signal_now.value, 0);
-        law_observe(&track, &params, &window, &signal_now);
-        verdict = law_judge(&track, &params, &signal_now);
-        uint32_t to = law_propose(&track, &params, &signal_now);
-        if (verdict == LAW_NONE && to != signal_now.value)
-            step(&params, to);
+        verdict = pass_window();
     }
     assert_int_equal(verdict, LAW_CONFIRMED);
 }
@@ -199,11 +202,7 @@ static void test_growth_on_long_turns_is_confirmed(void **state)
     for (; windows < 30 && verdict == LAW_NONE; windows++) {
         const bool has_turned = windows % 3 == 0;
         traffic(5000, has_turned, has_turned && windows > 3 ? 7500 - signal_now.value : 0, 0);
-        law_observe(&track, &params, &window, &signal_now);
-        verdict = law_judge(&track, &params, &signal_now);
-        uint32_t to = law_propose(&track, &params, &signal_now);
-        if (verdict == LAW_NONE && to != signal_now.value)
-            step(&params, to);
+        verdict = pass_window();
     }
     assert_int_equal(verdict, LAW_CONFIRMED);
     assert_in_range(windows, 8, 12);
