@@ -22,8 +22,9 @@ enum { STAMP_NEVER, STAMP_EXCESS, STAMP_FIRST_EPOCH };
 /* Valid when zero (absent, nothing free).
  *
  * Invariant (while nobody claims, releases or purges): superslab_claimed_count is the number of zeros in the free masks
- * of mapped SuperSlabs, and superslab_free_resident_count that of free slabs that hold pages. Every bit of superslab_resident stands
- * for SLAB_BYTES that usage_take has granted: it is set after that, and usage_give follows its end. */
+ * of mapped SuperSlabs, and superslab_free_resident_count that of free slabs that hold pages. Every bit of
+ * superslab_resident stands for SLAB_BYTES that usage_take has granted: it is set after that, and usage_give follows its
+ * end. */
 struct superslab {
     uint32_t free_mask;  /* atomic; 1 = nobody's. Claim: CAS acquire. Release: fetch_or release */
     uint32_t dirty_mask; /* atomic relaxed; 0 = reads as zero. Written by whoever has the slab claimed */

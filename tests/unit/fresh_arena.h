@@ -31,6 +31,12 @@ static inline uint32_t first_slab(void)
     return window.first_superslab * SUPERSLAB_SLABS;
 }
 
+static inline uint32_t take_slabs(uint32_t slabs)
+{
+    bool zeroed;
+    return arena_alloc(slabs, 1, NULL, &zeroed);
+}
+
 /* What the arena says of itself; the counters that are kept agree with what the masks say. */
 static inline struct arena_totals arena_totals_now(void)
 {

@@ -14,12 +14,6 @@ static int fresh(void **state)
     return 0;
 }
 
-static uint32_t take(uint32_t slabs)
-{
-    bool zeroed;
-    return arena_alloc(slabs, 1, NULL, &zeroed);
-}
-
 static void touch(uint32_t slab, uint32_t slabs, char value)
 {
     for (uint32_t i = 0; i < slabs; i++)
@@ -49,8 +43,8 @@ static void test_reuse_lowest_first(void **state)
 {
     (void)state;
     bool zeroed;
-    assert_int_equal(take(40 - 8), first_slab());
-    assert_int_equal(take(8), first_slab() + 32);
+    assert_int_equal(take_slabs(40 - 8), first_slab());
+    assert_int_equal(take_slabs(8), first_slab() + 32);
     touch(first_slab(), 40, 5);
     arena_free(first_slab() + 35, 1);
     arena_free(first_slab() + 7, 2);
@@ -71,7 +65,7 @@ static void test_hint_comes_first(void **state)
     (void)state;
     bool zeroed;
     uint32_t hint = 0;
-    take(30);
+    take_slabs(30);
     assert_int_equal(arena_alloc(4, 1, &hint, &zeroed), first_slab() + 32);
     assert_int_equal(hint, window.first_superslab + 1);
     assert_int_equal(arena_alloc(1, 1, &hint, &zeroed), first_slab() + 36); /* although the first has room */
@@ -84,7 +78,7 @@ static void test_alignment(void **state)
 {
     (void)state;
     bool zeroed;
-    take(3);
+    take_slabs(3);
     for (uint32_t alignment = 1; alignment <= 1024; alignment *= 2) {
         const uint32_t sizes[] = {1, 5, 33};
         for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
@@ -96,7 +90,7 @@ static void test_alignment(void **state)
     }
     /* What alignment skipped is not lost. */
     const uint64_t mapped = arena_totals_now().superslabs_mapped;
-    uint32_t slab = take(32);
+    uint32_t slab = take_slabs(32);
     assert_true(slab < first_slab() + 32 * 40);
     assert_int_equal(arena_totals_now().superslabs_mapped, mapped + 1);
 }
@@ -105,11 +99,11 @@ static void test_extend_inside(void **state)
 {
     (void)state;
     bool zeroed = false;
-    const uint32_t a = take(4);
+    const uint32_t a = take_slabs(4);
     assert_true(arena_extend(a, 4, 10, &zeroed));
     assert_true(zeroed);
     touch(a, 10, 1);
-    const uint32_t b = take(1);
+    const uint32_t b = take_slabs(1);
     assert_int_equal(b, a + 10);
     assert_false(arena_extend(a, 10, 11, &zeroed));
     arena_free(b, 1);
@@ -122,7 +116,7 @@ static void test_extend_over_the_edge(void **state)
 {
     (void)state;
     bool zeroed = false;
-    const uint32_t a = take(20);
+    const uint32_t a = take_slabs(20);
     assert_true(arena_extend(a, 20, 100, &zeroed));
     assert_true(zeroed);
     touch(a, 100, 1);
@@ -130,14 +124,14 @@ static void test_extend_over_the_edge(void **state)
     assert_int_equal(arena_totals_now().free_clean_bytes, 28 * SLAB_BYTES);
     arena_free(a, 100);
     assert_int_equal(arena_totals_now().free_dirty_bytes, 100 * SLAB_BYTES);
-    assert_int_equal(take(32), a);
+    assert_int_equal(take_slabs(32), a);
 }
 
 static void test_extend_is_all_or_nothing(void **state)
 {
     (void)state;
     bool zeroed;
-    const uint32_t a = take(20);
+    const uint32_t a = take_slabs(20);
     const uint32_t b = arena_alloc(32, 32, NULL, &zeroed);
     const uint32_t c = arena_alloc(32, 32, NULL, &zeroed);
     assert_int_equal(c, a + 64);
@@ -147,8 +141,8 @@ static void test_extend_is_all_or_nothing(void **state)
     const struct arena_totals after = arena_totals_now();
     assert_int_equal(after.free_clean_bytes + after.free_dirty_bytes,
                      before.free_clean_bytes + before.free_dirty_bytes);
-    assert_int_equal(take(32), b);
-    assert_int_equal(take(12), a + 20);
+    assert_int_equal(take_slabs(32), b);
+    assert_int_equal(take_slabs(12), a + 20);
 }
 
 static void test_foreign_mapping_in_the_way(void **state)
@@ -159,8 +153,8 @@ static void test_foreign_mapping_in_the_way(void **state)
     char *foreign = (char *)window_slab_address(superslab * SUPERSLAB_SLABS) + 5 * SLAB_BYTES;
     assert_int_equal(os_map_at((uintptr_t)foreign, SLAB_BYTES), OS_MAP_OK);
     *foreign = 42;
-    assert_int_equal(take(32), first_slab());
-    assert_int_equal(take(32), first_slab() + 64); /* not 32: somebody is there */
+    assert_int_equal(take_slabs(32), first_slab());
+    assert_int_equal(take_slabs(32), first_slab() + 64); /* not 32: somebody is there */
     assert_int_equal(superslab_table[superslab].state, SUPERSLAB_FOREIGN);
     assert_int_equal(superslab_table[superslab].free_mask, 0);
 
@@ -171,7 +165,7 @@ static void test_foreign_mapping_in_the_way(void **state)
     const uint32_t wide = arena_alloc(64, 1, NULL, &zeroed);
     assert_int_equal(wide, first_slab() + 5 * 32);
     touch(wide, 64, 1);
-    assert_int_equal(take(32), first_slab() + 3 * 32);
+    assert_int_equal(take_slabs(32), first_slab() + 3 * 32);
     assert_false(arena_extend(first_slab() + 3 * 32, 32, 33, &zeroed));
     assert_int_equal(*foreign, 42);
     assert_int_equal(*second, 43);
@@ -184,12 +178,12 @@ static void test_foreign_mapping_met_by_extension(void **state)
 {
     (void)state;
     bool zeroed;
-    const uint32_t a = take(32);
+    const uint32_t a = take_slabs(32);
     char *foreign = window_slab_address(first_slab() + 32);
     assert_int_equal(os_map_at((uintptr_t)foreign, SLAB_BYTES), OS_MAP_OK);
     assert_false(arena_extend(a, 32, 40, &zeroed));
     assert_false(arena_extend(a, 32, 40, &zeroed));
-    assert_int_equal(take(1), first_slab() + 64);
+    assert_int_equal(take_slabs(1), first_slab() + 64);
     os_unmap(foreign, SLAB_BYTES);
 }
 
@@ -198,15 +192,15 @@ static void test_window_full(void **state)
     (void)state;
     bool zeroed;
     window.superslab_max = window.first_superslab + 3;
-    const uint32_t a = take(32);
+    const uint32_t a = take_slabs(32);
     assert_int_equal(arena_alloc(97, 1, NULL, &zeroed), SLAB_NONE);
     assert_int_equal(arena_alloc(1, 1u << 20, NULL, &zeroed), SLAB_NONE);
     assert_int_equal(arena_alloc(64, 1, NULL, &zeroed), first_slab() + 32);
-    assert_int_equal(take(1), SLAB_NONE);
-    assert_int_equal(take(33), SLAB_NONE);
+    assert_int_equal(take_slabs(1), SLAB_NONE);
+    assert_int_equal(take_slabs(33), SLAB_NONE);
     assert_false(arena_extend(first_slab() + 32, 64, 65, &zeroed));
     arena_free(a, 32);
-    assert_int_equal(take(32), a);
+    assert_int_equal(take_slabs(32), a);
 }
 
 static void test_no_window(void **state)
@@ -225,17 +219,17 @@ static void run_out(void *argument)
 {
     (void)argument;
     fresh_arena();
-    REQUIRE(take(32) != SLAB_NONE);
+    REQUIRE(take_slabs(32) != SLAB_NONE);
     struct rlimit limit;
     REQUIRE(getrlimit(RLIMIT_AS, &limit) == 0);
     const struct rlimit none = {1 << 20, limit.rlim_max};
     REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
-    REQUIRE(take(1) == SLAB_NONE);
-    REQUIRE(take(64) == SLAB_NONE);
+    REQUIRE(take_slabs(1) == SLAB_NONE);
+    REQUIRE(take_slabs(64) == SLAB_NONE);
     bool zeroed;
     REQUIRE(!arena_extend(first_slab(), 32, 33, &zeroed));
     REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
-    REQUIRE(take(1) == first_slab() + 32); /* refused once is not refused for ever */
+    REQUIRE(take_slabs(1) == first_slab() + 32); /* refused once is not refused for ever */
 }
 
 static void test_memory_is_out(void **state)
@@ -259,9 +253,9 @@ static void test_prewarm(void **state)
     (void)state;
     bool zeroed = false;
     arena_start(2);
-    take(32);
+    take_slabs(32);
     assert_int_equal(arena_totals_now().superslabs_mapped, 1); /* a short command pays nothing */
-    assert_int_equal(take(32), first_slab() + 32);
+    assert_int_equal(take_slabs(32), first_slab() + 32);
     assert_int_equal(arena_totals_now().superslabs_mapped, 4);
     for (uint32_t i = 2; i < 4; i++)
         assert_int_equal(resident_pages(window.first_superslab + i), SUPERSLAB_BYTES / os_page_bytes());
@@ -271,10 +265,10 @@ static void test_prewarm(void **state)
     assert_int_equal(arena_totals_now().superslabs_released, 0);
     assert_int_equal(arena_alloc(1, 1, NULL, &zeroed), first_slab() + 64);
     assert_true(zeroed);
-    take(31);
-    take(32);
+    take_slabs(31);
+    take_slabs(32);
     assert_int_equal(arena_totals_now().superslabs_mapped, 4);
-    take(1);
+    take_slabs(1);
     assert_int_equal(arena_totals_now().superslabs_mapped, 5); /* once only */
 }
 
@@ -327,30 +321,30 @@ static void test_draining_is_claimed_from_last(void **state)
 {
     (void)state;
     store_relaxed(&policy_live.steer_to_full, 1);
-    const uint32_t a = take(32), b = take(32);
+    const uint32_t a = take_slabs(32), b = take_slabs(32);
     struct superslab *sparse = superslab_of_slab(a);
     touch(a, 32, 1);
     touch(b, 32, 1);
     arena_free(a, 31);
     arena_free(b + 30, 2);
     store_relaxed(&sparse->draining, 1);
-    assert_int_equal(take(1), b + 30); /* although there is lower room */
+    assert_int_equal(take_slabs(1), b + 30); /* although there is lower room */
     arena_purge_all();
-    assert_int_equal(take(1), b + 31); /* rather a page fault */
+    assert_int_equal(take_slabs(1), b + 31); /* rather a page fault */
     uint32_t hint = a / SUPERSLAB_SLABS;
     bool zeroed;
     assert_int_equal(arena_alloc(1, 1, &hint, &zeroed), a); /* rather than map another one, though */
     assert_int_equal(arena_totals_now().superslabs_mapped, 2);
-    assert_int_equal(take(31), 2 * 32 + first_slab()); /* which this needs */
+    assert_int_equal(take_slabs(31), 2 * 32 + first_slab()); /* which this needs */
     store_relaxed(&sparse->draining, 0);
-    assert_int_equal(take(1), a + 1);
+    assert_int_equal(take_slabs(1), a + 1);
     /* Mapped anew it is like any other. */
     store_relaxed(&sparse->draining, 1);
     arena_free(a, 2);
     arena_free(a + 31, 1);
     arena_purge_all();
     assert_int_equal(sparse->state, SUPERSLAB_ABSENT);
-    assert_int_equal(take(32), a);
+    assert_int_equal(take_slabs(32), a);
     assert_int_equal(sparse->draining, 0);
     store_relaxed(&policy_live.steer_to_full, 0);
 }

@@ -35,12 +35,6 @@ static int two_nodes(void **state)
     return 0;
 }
 
-static uint32_t take(uint32_t slabs)
-{
-    bool zeroed;
-    return arena_alloc(slabs, 1, NULL, &zeroed);
-}
-
 static uint32_t node_of(uint32_t slab)
 {
     return load_relaxed(&superslab_of_slab(slab)->node);
@@ -57,8 +51,8 @@ static void test_one_node_asks_nobody(void **state)
 {
     (void)state;
     here = 1;
-    const uint32_t slab = take(70);
-    assert_int_equal(take(1), slab + 70);
+    const uint32_t slab = take_slabs(70);
+    assert_int_equal(take_slabs(1), slab + 70);
     assert_int_equal(node_self(), NODE_ANY);
     assert_int_equal(node_refresh(), NODE_ANY);
     assert_int_equal(node_of(slab), 0);
@@ -69,28 +63,28 @@ static void test_asked_when_the_second_is_mapped(void **state)
 {
     (void)state;
     store_relaxed(&os_nodes, 0);
-    take(20);
+    take_slabs(20);
     assert_int_equal(load_relaxed(&os_nodes), 0);
-    take(20);
+    take_slabs(20);
     assert_int_equal(load_relaxed(&os_nodes), os_node_count());
 }
 
 static void test_each_node_has_its_own(void **state)
 {
     (void)state;
-    const uint32_t on_zero = take(4);
+    const uint32_t on_zero = take_slabs(4);
     assert_int_equal(on_zero, first_slab());
     go_to(1);
-    const uint32_t on_one = take(4);
+    const uint32_t on_one = take_slabs(4);
     assert_int_equal(on_one, first_slab() + 32); /* although there is room on the other */
     assert_int_equal(node_of(on_zero), 0);
     assert_int_equal(node_of(on_one), 1);
-    assert_int_equal(take(4), on_one + 4);
+    assert_int_equal(take_slabs(4), on_one + 4);
     go_to(0);
-    assert_int_equal(take(4), on_zero + 4);
+    assert_int_equal(take_slabs(4), on_zero + 4);
     const unsigned before = asked;
     for (unsigned i = 0; i < 5; i++)
-        take(4);
+        take_slabs(4);
     assert_int_equal(asked, before); /* only a refresh asks */
     assert_int_equal(mapped(), 2);
 }
@@ -112,21 +106,21 @@ static void test_hint_of_another_node(void **state)
 static void test_empty_ones_without_pages_are_anybodys(void **state)
 {
     (void)state;
-    const uint32_t slab = take(4);
+    const uint32_t slab = take_slabs(4);
     arena_free(slab, 4);
     go_to(1);
-    assert_int_equal(take(2), slab + 32); /* it holds pages of the other node */
+    assert_int_equal(take_slabs(2), slab + 32); /* it holds pages of the other node */
     assert_int_equal(mapped(), 2);
     arena_free(slab + 32, 2);
     arena_purge_all(); /* unmaps the empty ones ... */
     go_to(0);
-    assert_int_equal(take(32), slab);
+    assert_int_equal(take_slabs(32), slab);
     memset(window_slab_address(slab), 1, 4096);
     arena_free(slab, 32);
     superslab_of_slab(slab)->dirty_mask = 0; /* ... but not one that decayed */
     superslab_count(-superslab_held(0, superslab_free_resident_count()));
     go_to(1);
-    assert_int_equal(take(2), slab);
+    assert_int_equal(take_slabs(2), slab);
     assert_int_equal(node_of(slab), 1);
     assert_int_equal(mapped(), 1);
 }
@@ -138,12 +132,12 @@ static void test_growth_beside_free_memory_is_bounded(void **state)
     enum { COUNT = 40 };
     uint32_t slabs[COUNT];
     for (unsigned i = 0; i < COUNT; i++)
-        slabs[i] = take(32);
+        slabs[i] = take_slabs(32);
     for (unsigned i = 0; i < COUNT; i++)
         arena_free(slabs[i] + 1, 31);
     assert_false(node_may_grow());
     go_to(1);
-    assert_int_equal(take(1), slabs[0] + 1);
+    assert_int_equal(take_slabs(1), slabs[0] + 1);
     assert_int_equal(node_of(slabs[0]), 0);
     assert_int_equal(mapped(), COUNT);
 }
@@ -151,29 +145,29 @@ static void test_growth_beside_free_memory_is_bounded(void **state)
 static void test_taken_from_anywhere_before_it_fails(void **state)
 {
     (void)state;
-    const uint32_t slab = take(4);
+    const uint32_t slab = take_slabs(4);
     go_to(1);
     window.superslab_max = arena.next; /* nothing more can be mapped */
-    assert_int_equal(take(4), slab + 4);
+    assert_int_equal(take_slabs(4), slab + 4);
     assert_int_equal(node_of(slab), 0);
-    assert_int_equal(take(32), SLAB_NONE);
+    assert_int_equal(take_slabs(32), SLAB_NONE);
 }
 
 static void test_wide_runs(void **state)
 {
     (void)state;
-    const uint32_t wide = take(70);
+    const uint32_t wide = take_slabs(70);
     assert_int_equal(node_of(wide + 64), 0);
     go_to(1);
-    const uint32_t other = take(40);
+    const uint32_t other = take_slabs(40);
     assert_int_equal(other, wide + 96); /* not into what the other left of its third */
     assert_int_equal(node_of(other), 1);
     arena_free(wide, 70);
     arena_free(other, 40);
-    assert_int_equal(take(64), other); /* its own pages, although the lower ones are free as well */
+    assert_int_equal(take_slabs(64), other); /* its own pages, although the lower ones are free as well */
     arena_free(other, 64);
     window.superslab_max = arena.next;
-    assert_int_equal(take(5 * 32), wide); /* across both: there is nothing else */
+    assert_int_equal(take_slabs(5 * 32), wide); /* across both: there is nothing else */
 }
 
 int main(void)
