@@ -22,6 +22,13 @@ __attribute__((noinline)) static void poke(char *block, size_t at)
     block[at] = 0;
 }
 
+/* A byte of a fill may be zero by chance. */
+__attribute__((noinline)) static void change(char *block, size_t at)
+{
+    __asm__("" : "+r"(block));
+    block[at] = (char)~block[at];
+}
+
 /* The thread goes on with something else. */
 static void churn(void)
 {
@@ -134,7 +141,7 @@ static void write_after_free_until_reuse(void)
 {
     char *block = test_malloc(100);
     test_free(block);
-    poke(block, 10);
+    change(block, 10);
     for (unsigned i = 0; i < 600; i++)
         blocks[i] = test_malloc(100);
 }
@@ -143,7 +150,7 @@ static void write_after_free_of_what_rests(void)
 {
     char *block = test_malloc(100);
     test_free(block);
-    poke(block, 10);
+    change(block, 10);
     churn();
 }
 
@@ -153,7 +160,7 @@ static void write_after_free_into_the_next(void)
     char *block = test_malloc(100), *next;
     test_free(block);
     next = test_malloc(100);
-    poke(block, 10);
+    change(block, 10);
     churn();
     test_free(next);
 }
