@@ -7,7 +7,7 @@
 /* superslab.pages: enum superslab_pages in the low two bits, then the advice given to the kernel, then of a BROKEN
  * SuperSlab the second in which it became so, of a HUGE one whether it was born so and still has to fill up. */
 enum advice { ADVICE_NONE, ADVICE_SMALL, ADVICE_HUGE };
-enum { ADVICE_SHIFT = 2, BROKEN_SHIFT = 4, UNPROVEN_BIT = 1 << 4 };
+enum { ADVICE_SHIFT = 2, ADVICE_MASK = 3, BROKEN_SHIFT = 4, UNPROVEN_BIT = 1 << 4 };
 
 enum {
     STRETCH_MAX = 1 << 14,      /* SuperSlabs on each side that a break looks at for the end of their mapping */
@@ -30,7 +30,12 @@ static enum superslab_pages pages_of(uint32_t word)
 
 static enum advice advice_of(uint32_t word)
 {
-    return (enum advice)(word >> ADVICE_SHIFT & 3);
+    return (enum advice)(word >> ADVICE_SHIFT & ADVICE_MASK);
+}
+
+static uint32_t with_advice(uint32_t word, enum advice advice)
+{
+    return (word & ~((uint32_t)ADVICE_MASK << ADVICE_SHIFT)) | (uint32_t)advice << ADVICE_SHIFT;
 }
 
 static bool is_unproven(uint32_t word)
@@ -252,9 +257,10 @@ static bool break_here(uint32_t superslab)
         uint32_t edges = edges_after(from, to, ADVICE_SMALL);
         if (!advise(from, to, ADVICE_SMALL))
             return false;
-        /* The others stay what they are until they are broken as well: the kernel keeps huge pages that are there. */
+        /* The others stay what they are, unproven ones too, until they are broken as well: the kernel keeps huge pages
+         * that are there. */
         for (uint32_t i = from; i < to; i++)
-            set_word(i, word_of(pages_of(load_relaxed(&superslab_table[i].pages)), ADVICE_SMALL));
+            set_word(i, with_advice(load_relaxed(&superslab_table[i].pages), ADVICE_SMALL));
         arena.advice_edges = edges;
     }
     uint32_t now_s = (uint32_t)(os_clock_ms() / 1000);

@@ -15,6 +15,7 @@ static int fresh(void **state)
     kernel_refuses = false;
     advice_count = 0;
     store_relaxed(&policy_live.thp, THP_DEFAULT);
+    store_relaxed(&policy_live.huge_birth, 0);
     store_relaxed(&policy_live.decay_ms, 1000);
     store_relaxed(&policy_live.decay_floor_bytes, 0);
     store_relaxed(&policy_live.decay_rate_bytes, 0);
@@ -173,7 +174,6 @@ static void test_born_huge_on_request(void **state)
     store_relaxed(&policy_live.thp, THP_NEVER);
     assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
     edges_now();
-    store_relaxed(&policy_live.huge_birth, 0);
 }
 
 /* So many may be huge on prediction alone; each that fills up, is broken or goes away makes room for another. */
@@ -203,7 +203,6 @@ static void test_born_huge_within_bounds(void **state)
     assert_int_equal(pages_of(map_superslabs(1)), SUPERSLAB_SMALL);
     assert_int_equal(arena.unproven, 2);
     edges_now();
-    store_relaxed(&policy_live.huge_birth, 0);
 }
 
 static void test_make_and_break(void **state)
@@ -360,19 +359,21 @@ static void test_edges_are_bounded(void **state)
     assert_in_range(edges_now(), 0, HUGEPAGE_EDGES_MAX);
 }
 
-/* A break always succeeds: out of edges it takes a longer stretch along. */
+/* A break always succeeds: out of edges it takes a longer stretch along, which stays huge, and unproven. */
 static void test_breaking_never_runs_out_of_edges(void **state)
 {
     (void)state;
     enum { COUNT = 200 };
     mode = OS_HUGE_ALWAYS;
+    store_relaxed(&policy_live.huge_birth, UINT32_MAX);
     const uint32_t first = map_superslabs(COUNT);
-    for (uint32_t i = HUGEPAGE_BORN_AFTER; i < COUNT; i += 2) {
+    for (uint32_t i = 0; i < COUNT; i += 2) {
         assert_true(arena_superslab_break(first + i));
         assert_int_equal(pages_of(first + i), SUPERSLAB_BROKEN);
         assert_in_range(edges_now(), 0, HUGEPAGE_EDGES_MAX);
     }
-    for (uint32_t i = HUGEPAGE_BORN_AFTER; i < COUNT; i++)
+    assert_int_equal(arena.unproven, COUNT / 2);
+    for (uint32_t i = 0; i < COUNT; i++)
         assert_true(arena_superslab_break(first + i));
     assert_int_equal(edges_now(), 0);
 }
