@@ -112,15 +112,10 @@ static bool is_alive(const struct holder *holder)
 }
 
 /* One that names nobody is stale: whoever makes a claim makes it whole. */
-static enum claim_state look_at_claim(const char *claim, struct holder *holder)
+static enum claim_state read_claim(int fd, struct holder *holder)
 {
     char text[2 * ID_BYTES];
-    *holder = (struct holder){ 0 };
-    const int fd = os_file_open(claim, OS_FILE_READ);
-    if (fd < 0)
-        return fd == -ENOENT ? CLAIM_FREE : CLAIM_HELD; /* by another user, say */
     const long length = os_file_read(fd, text, sizeof text - 1);
-    os_file_close(fd);
     text[length > 0 ? length : 0] = '\0';
     char *space = strchr(text, ' ');
     if (space != NULL)
@@ -128,6 +123,31 @@ static enum claim_state look_at_claim(const char *claim, struct holder *holder)
     const bool is_whole = parse_uint(text, &holder->id) && holder->id != 0 && holder->id <= INT32_MAX &&
                           parse_uint(space == NULL ? "0" : space + 1, &holder->start);
     return is_whole && is_alive(holder) ? CLAIM_HELD : CLAIM_STALE;
+}
+
+static enum claim_state look_at_claim(const char *claim, struct holder *holder)
+{
+    *holder = (struct holder){ 0 };
+    const int fd = os_file_open(claim, OS_FILE_READ);
+    if (fd < 0)
+        return fd == -ENOENT ? CLAIM_FREE : CLAIM_HELD; /* by another user, say */
+    const enum claim_state state = read_claim(fd, holder);
+    os_file_close(fd);
+    return state;
+}
+
+/* Two may find the same claim stale. Were each to remove what has its name, the slower would remove the claim that the
+ * faster has made meanwhile. So who removes it has it locked: a name that still leads to the locked file stays, because only
+ * its remover could free it. */
+static void remove_stale(const char *claim)
+{
+    struct holder holder;
+    const int fd = os_file_open(claim, OS_FILE_READ);
+    if (fd < 0)
+        return;
+    if (os_file_lock(fd) != EWOULDBLOCK && read_claim(fd, &holder) == CLAIM_STALE && os_file_has_name(fd, claim))
+        os_file_remove(claim);
+    os_file_close(fd);
 }
 
 /* Makes the claim with its text in it, or not at all: who finds one knows whose it is, wherever its maker was killed.
@@ -152,7 +172,7 @@ bool export_claim(const char *path, int *error)
         if (state == CLAIM_HELD)
             return holder.id == (uint64_t)os_process_id();
         if (state == CLAIM_STALE)
-            os_file_remove(claim);
+            remove_stale(claim);
         *error = make_claim(path, claim);
         if (*error == 0)
             return true;

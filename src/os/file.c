@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -111,6 +112,22 @@ bool os_file_is_replaceable(const char *path)
     int saved = errno;
     const long result = OS_CALL(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW);
     return result == -ENOENT || (result == 0 && S_ISREG(status.st_mode));
+}
+
+int os_file_lock(int fd)
+{
+    int saved = errno;
+    return (int)-OS_CALL(SYS_flock, fd, LOCK_EX | LOCK_NB);
+}
+
+bool os_file_has_name(int fd, const char *path)
+{
+    struct stat file, named;
+    int saved = errno;
+    bool is_same = fstat(fd, &file) == 0 && lstat(path, &named) == 0 && file.st_dev == named.st_dev &&
+                   file.st_ino == named.st_ino;
+    errno = saved;
+    return is_same;
 }
 
 int os_file_rename(const char *from, const char *to)

@@ -21,6 +21,11 @@ long os_file_read(int fd, void *buffer, size_t capacity);
 /* Its size; 0 for what has none, such as a pipe. */
 uint64_t os_file_bytes(int fd);
 void os_file_close(int fd);
+/* Locks the file itself, whatever its names, until the descriptor is closed. 0 or the errno: EWOULDBLOCK where another
+ * descriptor has the lock. */
+int os_file_lock(int fd);
+/* Whether the path names this very file still. */
+bool os_file_has_name(int fd, const char *path);
 
 /* Whether the path names nothing yet, or a regular file: what may be replaced by another file. Links are not
  * followed. */

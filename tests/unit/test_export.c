@@ -129,6 +129,46 @@ static void test_claims(void **state)
     assert_int_equal(error, ENOENT);
 }
 
+/* Of many that find a stale claim together one holds the file then, and no other as long as that one lives. */
+static void test_one_takes_a_stale_claim(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 60, CHILDREN = 6 };
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        int start[2], said[2], end[2];
+        assert_int_equal(pipe(start) | pipe(said) | pipe(end), 0);
+        write_claim("f.claim", "");
+        for (unsigned i = 0; i < CHILDREN; i++)
+            if (fork() == 0) {
+                int error;
+                char byte;
+                close(start[1]);
+                close(end[1]);
+                read(start[0], &byte, 1); /* ends when the parent closes its side */
+                byte = export_claim(scratch_path("f"), &error) ? 'y' : 'n';
+                _exit(write(said[1], &byte, 1) != 1 || read(end[0], &byte, 1) != 0);
+            }
+        close(start[1]);
+        unsigned holders = 0;
+        for (unsigned i = 0; i < CHILDREN; i++) {
+            char byte = '?';
+            assert_int_equal(read(said[0], &byte, 1), 1);
+            holders += byte == 'y';
+        }
+        assert_int_equal(holders, 1);
+        close(end[1]);
+        for (unsigned i = 0; i < CHILDREN; i++) {
+            int status;
+            assert_true(wait(&status) > 0);
+            assert_int_equal(status, 0);
+        }
+        close(start[0]);
+        close(said[0]);
+        close(said[1]);
+        close(end[0]);
+    }
+}
+
 /* The holder was killed, and another process has its id now. */
 static void test_an_id_is_used_again(void **state)
 {
@@ -251,10 +291,16 @@ int main(int argc, char **argv)
     if (argc == 2)
         return live(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writes_in_one_step), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_old_temporaries),    cmocka_unit_test(test_failure_keeps_the_old_file),
-        cmocka_unit_test(test_claims), cmocka_unit_test(test_an_id_is_used_again),             cmocka_unit_test(test_at_exit),
-        cmocka_unit_test(test_per_process),        cmocka_unit_test(test_claimed_by_another),
+        cmocka_unit_test(test_writes_in_one_step),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_old_temporaries),
+        cmocka_unit_test(test_failure_keeps_the_old_file),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_an_id_is_used_again),
+        cmocka_unit_test(test_one_takes_a_stale_claim),
+        cmocka_unit_test(test_at_exit),
+        cmocka_unit_test(test_per_process),
+        cmocka_unit_test(test_claimed_by_another),
         cmocka_unit_test(test_unwritable_warns_once),
     };
     return cmocka_run_group_tests_name("export", tests, scratch_setup, scratch_teardown);

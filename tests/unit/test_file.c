@@ -43,6 +43,26 @@ static void test_modes(void **state)
     assert_int_equal(os_file_read(fd, text, 3), -EBADF);
 }
 
+static void test_locking(void **state)
+{
+    (void)state;
+    put("locked", OS_FILE_CREATE, "");
+    const int fd = os_file_open(scratch_path("locked"), OS_FILE_READ);
+    const int other = os_file_open(scratch_path("locked"), OS_FILE_READ);
+    assert_int_equal(os_file_lock(fd), 0);
+    assert_int_equal(os_file_lock(other), EWOULDBLOCK);
+    assert_true(os_file_has_name(other, scratch_path("locked")));
+    os_file_remove(scratch_path("locked"));
+    assert_false(os_file_has_name(other, scratch_path("locked")));
+    put("locked", OS_FILE_CREATE, "");
+    assert_false(os_file_has_name(other, scratch_path("locked")));
+    errno = EDOM;
+    os_file_close(fd);
+    assert_int_equal(os_file_lock(other), 0);
+    assert_int_equal(errno, EDOM);
+    os_file_close(other);
+}
+
 static void test_replacing(void **state)
 {
     (void)state;
@@ -166,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_locking),
         cmocka_unit_test(test_replacing),
         cmocka_unit_test(test_trouble),
         cmocka_unit_test(test_facts),
