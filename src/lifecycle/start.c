@@ -11,6 +11,7 @@
 #include "os/file.h"
 #include "os/os.h"
 #include "stats/report.h"
+#include "tcache/tcache.h"
 
 enum { START_NONE, START_RUNNING, START_DONE };
 
@@ -98,4 +99,7 @@ __attribute__((destructor(101))) static void process_destructor(void)
     if (config_get()->stats_enable)
         stats_at_exit();
     export_at_exit();
+    /* Last, because it may abort. Who calls exit from a handler that interrupted malloc may have a block halfway in. */
+    if (lock_ranks_held == 0)
+        tcache_check_at_exit();
 }

@@ -145,3 +145,9 @@ void quarantine_look(struct quarantine *q)
     if (q->count != 0)
         check(entry(q, q->looked++));
 }
+
+void quarantine_look_at_all(const struct quarantine *q)
+{
+    for (uint32_t i = 0; i < q->count; i++)
+        check(entry(q, i));
+}

@@ -56,5 +56,7 @@ void quarantine_add(struct quarantine *q, const struct guarded *g);
 void *quarantine_take(struct quarantine *q, bool all);
 /* One block more is looked at, in turn. Aborts if it was written to. */
 void quarantine_look(struct quarantine *q);
+/* All of them are. */
+void quarantine_look_at_all(const struct quarantine *q);
 
 #endif

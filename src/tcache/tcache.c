@@ -285,6 +285,13 @@ void tcache_empty_quarantine(struct tcache *t)
         leave_quarantine(t, true);
 }
 
+void tcache_check_at_exit(void)
+{
+    const struct tcache *t = tcache_self();
+    if (t != NULL && t->quarantine != NULL)
+        quarantine_look_at_all(t->quarantine);
+}
+
 /* HAKMEM_DEBUG_LEVEL >= 2. */
 SLOW static void guarded_free(struct tcache *t, const struct place *place, void *block)
 {

@@ -58,6 +58,8 @@ void tcache_leave(void);
 struct tcache *tcache_self(void);
 /* Empties magazines, outbox and quarantine into the slabs. By the owning thread. */
 void tcache_flush_all(struct tcache *t);
+/* At exit, by the thread that calls it: what waits in its quarantine is looked at once more. Aborts if it was written to. */
+void tcache_check_at_exit(void);
 /* What the learner decides about a bin. A magazine that holds more is flushed down to its new ceiling; one that stood at
  * its ceiling grows with it, as far as the budget allows. By the owning thread, which holds no lock. */
 void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling);

@@ -154,6 +154,14 @@ static void write_after_free_of_what_rests(void)
     churn();
 }
 
+static void write_after_free_until_exit(void)
+{
+    char *block = test_malloc(100);
+    test_free(block);
+    change(block, 10);
+    exit(0);
+}
+
 /* Below level 3 the block has been handed out again, so the write goes into a live one. */
 static void write_after_free_into_the_next(void)
 {
@@ -180,6 +188,7 @@ static const struct mistake {
     {"write_past_the_end_freed_elsewhere", write_past_the_end_freed_elsewhere, 2, "write past the end of a block"},
     {"size_of_freed", size_of_freed, 2, "use of a freed block"},
     {"write_after_free_until_reuse", write_after_free_until_reuse, 2, "write into a freed block"},
+    {"write_after_free_until_exit", write_after_free_until_exit, 3, "write into a freed block"},
     {"write_after_free_of_what_rests", write_after_free_of_what_rests, 3, "write into a freed block"},
     {"write_after_free_into_the_next", write_after_free_into_the_next, 3, "write into a freed block"},
 };
