@@ -16,7 +16,7 @@ enum { RESIDENT_LOOKS = 64 };
 enum { LARGE_RUN_SLABS = 5 };
 
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
-uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
+FAR uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
 struct lock *arena_lock(void)
 {
@@ -101,8 +101,8 @@ enum pages {
     DRAINING, /* and even of a SuperSlab that is to become empty: rather than map another one */
 };
 
-static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment,
-                         bool *zeroed)
+NEAR static uint32_t claim_in(uint32_t superslab, enum pages pages, uint32_t node, uint32_t slabs,
+                              uint32_t alignment, bool *zeroed)
 {
     struct superslab *s = &superslab_table[superslab];
     if (!node_suits(s, node) || (pages != DRAINING && load_relaxed(&s->draining) != 0))
@@ -135,8 +135,8 @@ static void clear_vacant(uint32_t superslab)
 }
 
 /* Lowest address first, so that the top of the heap drains. */
-static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment, uint32_t *used,
-                               bool *zeroed)
+NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t slabs, uint32_t alignment, uint32_t *used,
+                                    bool *zeroed)
 {
     unsigned looks = pages == RESIDENT ? RESIDENT_LOOKS : UINT_MAX;
     uint32_t end = load_acquire(&arena.next);
@@ -257,7 +257,7 @@ static void prewarm(uint32_t count)
     }
 }
 
-static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint, bool *zeroed)
+NEAR static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *hint, bool *zeroed)
 {
     uint32_t used = 0;
     uint32_t slab = SLAB_NONE;

@@ -44,7 +44,7 @@ static bool is_unproven(uint32_t word)
 }
 
 /* Under the lock, and alone in writing the word. */
-static void set_word(uint32_t superslab, uint32_t word)
+NEAR static void set_word(uint32_t superslab, uint32_t word)
 {
     struct superslab *s = &superslab_table[superslab];
     arena.unproven += is_unproven(word);
@@ -72,7 +72,7 @@ static uint32_t is_edge(uint32_t neighbour, enum advice advice)
 }
 
 /* Edges around [from, to) if all of it has this advice. */
-static uint32_t edges_around(uint32_t from, uint32_t to, enum advice advice)
+NEAR static uint32_t edges_around(uint32_t from, uint32_t to, enum advice advice)
 {
     return is_edge(from - 1, advice) + is_edge(to, advice);
 }
@@ -126,7 +126,7 @@ static uint32_t birth_word(uint32_t count)
     return word_of(SUPERSLAB_HUGE, ADVICE_NONE);
 }
 
-void hugepage_born(uint32_t from, uint32_t to)
+NEAR void hugepage_born(uint32_t from, uint32_t to)
 {
     uint32_t word = birth_word(to - from);
     if (!is_few(arena.advice_edges + edges_around(from, to, advice_of(word)))) {

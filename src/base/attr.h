@@ -10,10 +10,15 @@
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* FAST: on the hit path, always inlined. SLOW: leaves the hit path; kept out of line so the hit path stays short, and
- * compiled for size. NOINLINE: out of line for the same reason, but some programs come here often. */
+ * compiled for size. NOINLINE: out of line for the same reason, but some programs come here often. NEAR: out of line as
+ * well, and run by every process, though out of a file that most never need: layout.ld keeps it with the hit paths. */
 #define FAST static inline __attribute__((always_inline))
 #define SLOW __attribute__((noinline, cold))
 #define NOINLINE __attribute__((noinline))
+#define NEAR __attribute__((noinline, section(".text.near")))
+
+/* Zeroed data of which most processes touch the start at most, or nothing: layout.ld puts it behind all other data. */
+#define FAR __attribute__((section(".bss.sparse")))
 
 #define NORETURN __attribute__((noreturn))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

@@ -37,7 +37,7 @@ static void write_all(int fd, const char *bytes, size_t count)
     errno = saved_errno;
 }
 
-void fmt_init(struct fmt *f, char *buf, size_t capacity, int fd)
+NEAR void fmt_init(struct fmt *f, char *buf, size_t capacity, int fd)
 {
     *f = (struct fmt){.buf = buf, .capacity = capacity, .length = 0, .fd = fd};
     if (capacity > 0)

@@ -38,7 +38,7 @@ void tick_register_unlocked(tick_fn fn)
     table_add(&tick_unlocked, fn);
 }
 
-SLOW void tick_run(uint64_t now_ms)
+NEAR void tick_run(uint64_t now_ms)
 {
     /* Signed: a thread that was held up between reading the clock and coming here may be behind the last tick. */
     if ((int64_t)(now_ms - load_relaxed(&tick_last_ms)) < TICK_PERIOD_MS || !lock_try(&tick_running))

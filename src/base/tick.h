@@ -16,7 +16,7 @@ void tick_register(tick_fn fn);
 void tick_register_unlocked(tick_fn fn);
 /* Runs every registered function if a period has passed and no other thread is at it. Takes no other lock; the
  * caller holds none. now_ms: the coarse monotonic clock in milliseconds. */
-SLOW void tick_run(uint64_t now_ms);
+NEAR void tick_run(uint64_t now_ms);
 /* Held across fork so that no half-finished periodic work is copied into the child. */
 struct lock *tick_lock(void);
 

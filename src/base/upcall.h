@@ -12,7 +12,7 @@ struct tcache;
 
 /* Starts the process's heap if need be and gives the calling thread a cache. NULL: this thread has none (its
  * destructor has run, or memory is out) and must use the stray heap. */
-SLOW struct tcache *upcall_thread_attach(void);
+NEAR struct tcache *upcall_thread_attach(void);
 /* Lets the allocation learner look at its thread's cache, and decide if a window is full. By the owning thread, out of a
  * slow path, with no lock held; magazines may shrink and grow. Returns after how many slow operations it wants to look
  * again, from 1 to TICK_SLOW_OPERATIONS. Implemented in learn/. */
@@ -40,7 +40,7 @@ enum background_state {
  * AWAKE becomes ASLEEP in the background thread, and back in anybody, by CAS acq_rel; STOPPED by exchange acq_rel. */
 extern uint32_t upcall_background;
 typedef int upcall_create_thread(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-SLOW void upcall_background_start(upcall_create_thread *create);
+NEAR void upcall_background_start(upcall_create_thread *create);
 SLOW void upcall_background_wake(void);
 
 /* A second thread exists. The caller holds no lock and is not inside malloc. create: pthread_create, or what stands for

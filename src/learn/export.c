@@ -196,7 +196,7 @@ void export_start(void)
 {
     const char *path = config_get()->learn_export;
     int error;
-    if (path[0] == '\0' || output_is_per_process(path))
+    if (output_is_per_process(path))
         return;
     if (export_claim(path, &error))
         claimed_by = os_process_id();
@@ -209,7 +209,7 @@ void export_at_exit(void)
     const char *pattern = config_get()->learn_export;
     char path[OUTPUT_PATH_BYTES];
     const bool is_own = output_is_per_process(pattern);
-    if (pattern[0] == '\0' || (!is_own && claimed_by != os_process_id()))
+    if (!is_own && claimed_by != os_process_id())
         return;
     int error = ENAMETOOLONG;
     if (lock_ranks_held != 0) /* a signal handler that interrupted malloc has called exit: heaps cannot be looked at */

@@ -176,7 +176,7 @@ static bool may_start(void)
            (tcache_self() != NULL || upcall_thread_attach() != NULL);
 }
 
-SLOW void upcall_background_start(upcall_create_thread *create)
+NEAR void upcall_background_start(upcall_create_thread *create)
 {
     int saved = errno;
     uint32_t none = BACKGROUND_NONE;
@@ -195,7 +195,7 @@ SLOW void upcall_background_wake(void)
         os_futex_wake(&upcall_background);
 }
 
-void background_thread_exits(void)
+NEAR void background_thread_exits(void)
 {
     if (load_relaxed(&upcall_background) == BACKGROUND_NONE || load_relaxed(&background_starter) != &lock_ranks_held)
         return;

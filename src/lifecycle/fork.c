@@ -156,7 +156,7 @@ SLOW void upcall_fork_recover_now(void)
     lock_release(lifecycle_lock());
 }
 
-void fork_register_handlers(void)
+NEAR void fork_register_handlers(void)
 {
     pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
 }

@@ -91,14 +91,16 @@ __attribute__((constructor(101))) static void process_constructor(void)
     fork_register_handlers();
     if (config_get()->stats_enable)
         stats_start();
-    export_start();
+    if (config_get()->learn_export[0] != '\0')
+        export_start();
 }
 
 __attribute__((destructor(101))) static void process_destructor(void)
 {
     if (config_get()->stats_enable)
         stats_at_exit();
-    export_at_exit();
+    if (config_get()->learn_export[0] != '\0')
+        export_at_exit();
     /* Last, because it may abort. Who calls exit from a handler that interrupted malloc may have a block halfway in. */
     if (lock_ranks_held == 0)
         tcache_check_at_exit();

@@ -85,7 +85,7 @@ static struct heap **choose_parked(bool anywhere)
 }
 
 /* anywhere: of whatever memory node. */
-static struct tcache *adopt(bool anywhere)
+NEAR static struct tcache *adopt(bool anywhere)
 {
     if (load_relaxed(&heap_parked_count) == 0)
         return NULL;
@@ -161,7 +161,7 @@ void thread_make_key(void)
     exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 }
 
-SLOW struct tcache *upcall_thread_attach(void)
+NEAR struct tcache *upcall_thread_attach(void)
 {
     if (thread_phase == THREAD_DETACHED || !process_start())
         return NULL;

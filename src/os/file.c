@@ -169,7 +169,7 @@ static bool status_of_stderr(struct stat *status)
     return OS_CALL(SYS_newfstatat, STDERR_FILENO, "", status, AT_EMPTY_PATH) == 0;
 }
 
-void os_note_stderr(void)
+NEAR void os_note_stderr(void)
 {
     struct stat status;
     stderr_at_start.is_noted = status_of_stderr(&status);

@@ -87,7 +87,7 @@ static void age(struct tcache *t, uint64_t now_ms)
     lock_release(&t->heap.lock);
 }
 
-SLOW void tcache_tick(struct tcache *t)
+NEAR void tcache_tick(struct tcache *t)
 {
     t->slow_left = TICK_SLOW_OPERATIONS; /* first: a fork may end this thread anywhere below */
     if (config_get()->alloc_learn && !t->checked)
@@ -308,7 +308,7 @@ SLOW static void guarded_free(struct tcache *t, const struct place *place, void 
     leave_quarantine(t, false);
 }
 
-SLOW static void free_uncommon(void *block)
+NEAR static void free_uncommon(void *block)
 {
     struct tcache *t = tcache_self_or_attach();
     struct place place;

@@ -7,7 +7,7 @@
 
 /* Lets the learner look, reads the clock, ages the thread's heap and runs the process's ticks, as far as each is
  * due. */
-SLOW void tcache_tick(struct tcache *t);
+NEAR void tcache_tick(struct tcache *t);
 
 /* Every slow path begins with this: counts it, and now and then lets the clock tick. */
 FAST void tcache_note_slow(struct tcache *t)
