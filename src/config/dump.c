@@ -25,7 +25,7 @@ void dump_value(struct fmt *out, const struct knob *knob, uint64_t value)
         put_ppm(out, value);
         return;
     case KNOB_TYPE_WORD:
-        fmt_put(out, "%s", knob->words[value]);
+        fmt_put(out, "%s", knob_words(knob)[value]);
         return;
     case KNOB_TYPE_OVERRIDE:
     case KNOB_TYPE_PATH:
@@ -49,7 +49,7 @@ void dump_range(struct fmt *out, const struct knob *knob)
         return;
     case KNOB_TYPE_WORD:
         for (uint64_t i = knob->min; i <= knob->max; i++)
-            fmt_put(out, "%s%s", i > knob->min ? ", " : "", knob->words[i]);
+            fmt_put(out, "%s%s", i > knob->min ? ", " : "", knob_words(knob)[i]);
         return;
     case KNOB_TYPE_OVERRIDE:
         fmt_put(out, "Ck:cap[:refill] or Ck.size:cap[:refill], cap %llu..%llu, refill 1..cap",

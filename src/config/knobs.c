@@ -4,7 +4,7 @@
 
 #include "config/config.h"
 
-const char *const profile_words[] = {
+const knob_word profile_words[] = {
     [PROFILE_NONE] = "",
     [PROFILE_DEFAULT] = "default",
     [PROFILE_BALANCED] = "balanced",
@@ -13,30 +13,32 @@ const char *const profile_words[] = {
     [PROFILE_AUTO] = "auto",
 };
 
-static const char *const preset_words[] = {
+static const knob_word preset_words[] = {
     [TINY_PRESET_DEFAULT] = "default",
     [TINY_PRESET_ULTRA_TIGHT] = "ultra_tight",
 };
 
-static const char *const thp_words[] = {
+static const knob_word thp_words[] = {
     [THP_DEFAULT] = "default",
     [THP_NEVER] = "never",
     [THP_ALWAYS] = "always",
 };
 
-static const char *const mode_words[] = {
+static const knob_word mode_words[] = {
     [LEARN_MODE_APPLY] = "apply",
     [LEARN_MODE_OBSERVE] = "observe",
 };
+
+enum word_list { PROFILE_WORDS, PRESET_WORDS, THP_WORDS, MODE_WORDS };
 
 #define TYPE_BOOL .type = KNOB_TYPE_BOOL
 #define TYPE_UINT .type = KNOB_TYPE_UINT
 #define TYPE_BYTES .type = KNOB_TYPE_BYTES
 #define TYPE_RATIO .type = KNOB_TYPE_RATIO
-#define TYPE_PROFILE .type = KNOB_TYPE_WORD, .words = profile_words
-#define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = preset_words
-#define TYPE_THP .type = KNOB_TYPE_WORD, .words = thp_words
-#define TYPE_MODE .type = KNOB_TYPE_WORD, .words = mode_words
+#define TYPE_PROFILE .type = KNOB_TYPE_WORD, .words = PROFILE_WORDS
+#define TYPE_PRESET .type = KNOB_TYPE_WORD, .words = PRESET_WORDS
+#define TYPE_THP .type = KNOB_TYPE_WORD, .words = THP_WORDS
+#define TYPE_MODE .type = KNOB_TYPE_WORD, .words = MODE_WORDS
 #define TYPE_OVERRIDE .type = KNOB_TYPE_OVERRIDE
 #define TYPE_PATH .type = KNOB_TYPE_PATH
 #define BY_PROFILE(b, a, t) .in_profiles = true, .balanced = (b), .adaptive = (a), .tight = (t)
@@ -64,6 +66,20 @@ const struct knob *knob_find(const char *name, size_t length)
             return &knob_table[i];
     }
     return NULL;
+}
+
+const knob_word *knob_words(const struct knob *knob)
+{
+    switch (knob->words) {
+    case PROFILE_WORDS:
+        return profile_words;
+    case PRESET_WORDS:
+        return preset_words;
+    case THP_WORDS:
+        return thp_words;
+    default:
+        return mode_words;
+    }
 }
 
 uint64_t knob_load(const struct knob *knob, const struct config *config)

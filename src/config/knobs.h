@@ -34,26 +34,33 @@ enum learn_mode { LEARN_MODE_APPLY, LEARN_MODE_OBSERVE };
 
 #define KNOB_PREFIX "HAKMEM_"
 
+/* Text stands in the tables themselves and not behind pointers: the loader would have to write each of those. */
+enum { KNOB_NAME_BYTES = 36, KNOB_UNIT_BYTES = 20, KNOB_WORD_BYTES = 12 };
+typedef char knob_word[KNOB_WORD_BYTES];
+
 struct knob {
-    const char *name; /* with the prefix */
-    const char *unit; /* "" where there is none */
+    char name[KNOB_NAME_BYTES]; /* with the prefix */
+    char unit[KNOB_UNIT_BYTES]; /* "" where there is none */
     uint64_t min;     /* inclusive */
     uint64_t max;
     uint64_t fallback; /* the default */
     uint64_t balanced; /* the three profiles that differ from the default; meaningless unless in_profiles */
     uint64_t adaptive;
     uint64_t tight;
-    const char *const *words; /* KNOB_TYPE_WORD only */
-    uint16_t offset;          /* of the field in struct config */
-    uint8_t type;             /* enum knob_type */
-    bool is_advanced;         /* without HAKMEM_LEARN_ADVANCED=1 its default holds */
-    bool in_profiles;         /* every profile gives it a value; otherwise none does */
+    uint16_t offset;  /* of the field in struct config */
+    uint8_t type;     /* enum knob_type */
+    uint8_t words;    /* KNOB_TYPE_WORD only: which list, for knob_words */
+    bool is_advanced; /* without HAKMEM_LEARN_ADVANCED=1 its default holds */
+    bool in_profiles; /* every profile gives it a value; otherwise none does */
 };
 
 extern const struct knob knob_table[KNOB_COUNT];
 
 /* The words of HAKMEM_PROFILE, by enum profile; that of PROFILE_NONE is empty. */
-extern const char *const profile_words[];
+extern const knob_word profile_words[];
+
+/* Precondition: KNOB_TYPE_WORD. The words of its values. */
+const knob_word *knob_words(const struct knob *knob);
 
 /* The row whose name is the first `length` bytes of `name`; NULL where there is none. */
 const struct knob *knob_find(const char *name, size_t length);

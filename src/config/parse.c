@@ -96,7 +96,7 @@ bool parse_ratio(const char *text, uint64_t *ppm)
     return true;
 }
 
-bool parse_word(const char *text, const char *const *words, uint64_t first, uint64_t last, uint64_t *value)
+bool parse_word(const char *text, const knob_word *words, uint64_t first, uint64_t last, uint64_t *value)
 {
     for (uint64_t i = first; i <= last; i++) {
         if (strcmp(text, words[i]) == 0) {
@@ -119,7 +119,7 @@ static bool parse_unbounded(const struct knob *knob, const char *text, uint64_t 
     case KNOB_TYPE_RATIO:
         return parse_ratio(text, value);
     case KNOB_TYPE_WORD:
-        return parse_word(text, knob->words, knob->min, knob->max, value);
+        return parse_word(text, knob_words(knob), knob->min, knob->max, value);
     case KNOB_TYPE_OVERRIDE:
     case KNOB_TYPE_PATH:
         break;

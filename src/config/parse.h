@@ -19,7 +19,7 @@ bool parse_bytes(const char *text, uint64_t *value);
 /* A decimal fraction such as 1, 0.15 or .5, in parts per million; what does not fit into these exactly is refused. */
 bool parse_ratio(const char *text, uint64_t *ppm);
 /* One of words[first .. last], as its index. */
-bool parse_word(const char *text, const char *const *words, uint64_t first, uint64_t last, uint64_t *value);
+bool parse_word(const char *text, const knob_word *words, uint64_t first, uint64_t last, uint64_t *value);
 
 /* A number or a word, within the knob's bounds. Precondition: knob_is_number. */
 bool parse_value(const struct knob *knob, const char *text, uint64_t *value);

@@ -25,8 +25,8 @@ enum {
 enum unit { UNIT_BYTES, UNIT_COUNT };
 
 struct field {
-    const char *name; /* also what other formats call it */
-    const char *help;
+    char name[24]; /* also what other formats call it. In here, because the loader would have to write a pointer */
+    char help[56];
     uint16_t offset; /* of the uint64_t in the struct */
     uint8_t unit;    /* enum unit */
 };

@@ -77,7 +77,7 @@ static void test_ratio(void **state)
 static void test_word(void **state)
 {
     (void)state;
-    static const char *const words[] = {"", "one", "two", "three"};
+    static const knob_word words[] = {"", "one", "two", "three"};
     uint64_t value = untouched;
     assert_true(parse_word("two", words, 1, 3, &value));
     assert_int_equal(value, 2);

@@ -208,7 +208,7 @@ static void test_empty_is_unset(void **state)
     struct resolved result;
     for (size_t i = 0; i < KNOB_COUNT; i++) {
         char entry[256];
-        snprintf(entry, sizeof entry, "%s=", knob_table[i].name);
+        snprintf(entry, sizeof entry, "%.*s=", KNOB_NAME_BYTES, knob_table[i].name);
         RESOLVE(&result, entry);
         assert_all_defaults(&result);
     }
