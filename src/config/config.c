@@ -10,7 +10,7 @@
 
 enum { OUTPUT_BYTES = 1024 };
 
-struct config_page hakmem_config_page;
+FAR struct config_page hakmem_config_page;
 
 /* Rounded outwards to the largest page size: what is covered beyond the struct is its own slack. The system call
  * itself, because mprotect may be interposed and the page size need not be known to libc yet. */

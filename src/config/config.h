@@ -51,10 +51,12 @@ struct config {
  * read-only without touching a neighbour, wherever the loader puts it: loaders before glibc 2.35 honour no alignment
  * above a page, so alignment alone would not do. Never-touched zero pages cost no memory. */
 #define CONFIG_PAGE_BYTES 65536
+#define CONFIG_ALIGNMENT 1024 /* so that it lies in one page, whatever the page size */
+_Static_assert(sizeof(struct config) <= CONFIG_ALIGNMENT, "else it may reach into a second page");
 
 struct config_page {
     unsigned char slack_before[CONFIG_PAGE_BYTES];
-    struct config config;
+    struct config config __attribute__((aligned(CONFIG_ALIGNMENT)));
     unsigned char slack_after[CONFIG_PAGE_BYTES];
 };
 

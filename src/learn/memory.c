@@ -20,7 +20,7 @@ enum {
 /* All that memory learning knows. Under `busy`: one thread at a time takes it (exchange acquire) and gives it back (store
  * release); nobody waits for it. Not a lock, because it is kept over calls into the kernel that may take milliseconds,
  * and fork would have to wait for them. */
-static struct {
+FAR static struct {
     uint32_t busy;
     struct mem_params params;
     uint32_t window_ops;

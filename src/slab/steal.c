@@ -8,6 +8,7 @@
 
 enum {
     TABLE_CHUNK = 1024,
+    FIRST_HEAPS = 64, /* ids below have an entry at hand: a small process touches no other part of the table */
     OFFER_BITS = 1024,
     OFFER_LOOKS = 64, /* heaps that a thief looks at because they offered something, */
     NEWS_LOOKS = 16,  /* and because others may have freed something there */
@@ -15,8 +16,8 @@ enum {
 };
 
 /* Two levels, so that the table costs what is used. Chunks and entries are written once: release store, acquire load. */
-static struct heap **heap_table[(MAP_OWNER_MAX + 1) / TABLE_CHUNK];
-static struct heap *first_chunk[TABLE_CHUNK];
+FAR static struct heap **heap_table[(MAP_OWNER_MAX + 1) / TABLE_CHUNK];
+static struct heap *first_heaps[FIRST_HEAPS];
 static uint32_t heap_ids; /* atomic; ids handed out. Written under register_lock */
 static struct lock register_lock = LOCK_INIT(LOCK_HEAP_TABLE);
 static uint32_t steal_cursor; /* atomic relaxed; spreads the thieves */
@@ -25,27 +26,33 @@ static uint32_t age_cursor;   /* atomic relaxed */
 /* By bin: which parked heaps may have a slab with free blocks, as the bit id % OFFER_BITS. Atomic relaxed, a hint: set under
  * the heap's lock, cleared by a thief that found nothing behind it; what that loses, the next heap_age sets again. So a
  * thief for whom there is nothing reads two cache lines, however many heaps are parked. */
-static uint64_t offered[BIN_COUNT][OFFER_BITS / 64];
+FAR static uint64_t offered[BIN_COUNT][OFFER_BITS / 64];
 
 struct heap stray_heap = { .lock = LOCK_INIT(LOCK_HEAP) };
 
 uint32_t heap_parked_count;
 
+/* Under the lock. Where the heap with this id is entered; NULL: memory is out. */
+static struct heap **entry_to_write(uint32_t id)
+{
+    if (id < FIRST_HEAPS)
+        return &first_heaps[id];
+    struct heap ***chunk = &heap_table[id / TABLE_CHUNK];
+    if (*chunk == NULL)
+        store_release(chunk, meta_alloc(TABLE_CHUNK * sizeof **chunk));
+    return *chunk == NULL ? NULL : &(*chunk)[id % TABLE_CHUNK];
+}
+
 bool heap_register(struct heap *h)
 {
     lock_acquire(&register_lock);
     uint32_t id = heap_ids + 1;
-    struct heap ***chunk = &heap_table[id / TABLE_CHUNK];
-    bool ok = id <= MAP_OWNER_MAX;
-    if (ok && *chunk == NULL) {
-        struct heap **fresh = id < TABLE_CHUNK ? first_chunk : meta_alloc(TABLE_CHUNK * sizeof *fresh);
-        store_release(chunk, fresh);
-        ok = fresh != NULL;
-    }
+    struct heap **entry = id <= MAP_OWNER_MAX ? entry_to_write(id) : NULL;
+    bool ok = entry != NULL;
     if (ok) {
         h->id = id;
         h->spare_limit = HEAP_SPARE_MAX;
-        store_release(&(*chunk)[id % TABLE_CHUNK], h);
+        store_release(entry, h);
         store_release(&heap_ids, id);
     }
     lock_release(&register_lock);
@@ -59,6 +66,8 @@ struct lock *heap_table_lock(void)
 
 struct heap *heap_by_id(uint32_t id)
 {
+    if (LIKELY(id < FIRST_HEAPS))
+        return load_acquire(&first_heaps[id]);
     struct heap **chunk = load_acquire(&heap_table[id / TABLE_CHUNK]);
     return chunk == NULL ? NULL : load_acquire(&chunk[id % TABLE_CHUNK]);
 }
