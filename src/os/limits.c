@@ -289,7 +289,7 @@ static void unescape(char *text)
 static char *take_word(char **rest)
 {
     char *word = *rest;
-    char *end = word + strcspn(word, " ");
+    char *end = strchrnul(word, ' '); /* not strcspn: nothing else in a small process touches its tables (decision 0031) */
     *rest = *end == '\0' ? end : end + 1;
     *end = '\0';
     return word;
