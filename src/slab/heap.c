@@ -168,7 +168,7 @@ static uint32_t new_slab(struct heap *h, unsigned bin)
 {
     uint32_t slabs = 1u << bin_info(bin)->run_slabs_log2;
     uint32_t slab;
-    bool zeroed;
+    bool zeroed = false;
     if (load_relaxed(&heap_parked_count) != 0 && (slab = heap_steal(h, bin)) != SLAB_NONE)
         return slab;
     if (slabs == 1 && h->spare_count != 0) {
@@ -178,8 +178,10 @@ static uint32_t new_slab(struct heap *h, unsigned bin)
     } else {
         slab = arena_alloc(slabs, slabs, &h->superslab, &zeroed);
     }
-    if (slab != SLAB_NONE)
-        slab_attach(h, slab, bin);
+    if (slab == SLAB_NONE)
+        return SLAB_NONE;
+    slab_attach(h, slab, bin);
+    slab_at(slab)->untouched = zeroed;
     return slab;
 }
 
@@ -279,7 +281,23 @@ FAST bool should_collect(const struct heap *h, unsigned bin, unsigned want)
            UNLIKELY(load_relaxed(&h->remote_stack) != SLAB_NONE);
 }
 
-unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
+/* How many a batch takes. Of a slab that had no pages: its used blocks alone, if they are a quarter of the batch or more;
+ * otherwise `fresh` of the others at most. */
+FAST unsigned batch_of(const struct heap *h, unsigned bin, unsigned want, unsigned fresh)
+{
+    uint32_t slab = h->bins[bin].list;
+    if (slab == SLAB_NONE || slab_at(slab)->untouched == 0 || fresh == HEAP_FRESH_ANY)
+        return want;
+    const struct slab *s = slab_at(slab);
+    uint32_t used = slab_used_free_count(s);
+    if (used >= want || used == s->free_count)
+        return want;
+    if (used > want / 4)
+        return used;
+    return used + fresh < want ? used + fresh : want;
+}
+
+unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh)
 {
     struct heap_bin *b = &h->bins[bin];
     unsigned taken = 0, pieces = REFILL_PIECES;
@@ -288,6 +306,7 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
         heap_drain(h);
         heap_choose_slab(h, bin);
     }
+    want = batch_of(h, bin, want, fresh);
     while (taken < want && pieces != 0) {
         uint32_t slab = b->list;
         if (slab == SLAB_NONE || UNLIKELY(slab_is_cold(slab_at(slab)))) {
@@ -313,6 +332,11 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
     h->moved_blocks += taken;
     lock_release(&h->lock);
     return taken;
+}
+
+unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
+{
+    return heap_refill_sparing(h, bin, last, want, HEAP_FRESH_ANY);
 }
 
 /* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */

@@ -76,6 +76,10 @@ struct lock *heap_table_lock(void);
 /* Takes up to `want` blocks, written downwards from `last` as slab_take does. Less than `want` when the slabs at hand
  * hold no more; 0 when memory is out. Takes the heap's lock. */
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want);
+/* The same, but where the first slab had no pages when it was attached, only `fresh` (at least 1) of the blocks are such as
+ * nobody has had, and none if a fair batch of others can be had. */
+#define HEAP_FRESH_ANY UINT32_MAX
+unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh);
 /* Gives back blocks of this heap; aborts on a double free. Takes the heap's lock. */
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
 /* The first of them, as many as somebody's free can wait for. Returns how many, at least one. */

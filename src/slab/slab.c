@@ -23,6 +23,7 @@ void slab_init(uint32_t index, unsigned bin)
     s->purged = 0;
     s->cold_count = 0;
     s->seen = 0;
+    s->untouched = 0;
     s->run_slabs = (uint16_t)(1u << info->run_slabs_log2);
     s->life++;
     s->words = info->word_count <= SLAB_INLINE_WORDS

@@ -53,7 +53,7 @@ struct slab {
     uint32_t page_shift; /* log2 of the page size that `purged` counts in */
     uint32_t fresh;      /* blocks with this number and above nobody has had since the slab was attached. heap.c */
     uint32_t life;       /* how often it has been attached; kept while it is not (tcache/guard.h) */
-    uint32_t reserved;
+    uint32_t untouched;  /* 1: all of it read as zero when it was attached, so those blocks have no pages either. heap.c */
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");

@@ -8,6 +8,7 @@ enum {
     STREAK_GROWS = 4,           /* refills in a row, without a flush, that earn a larger magazine ... */
     STREAK_MAX_BYTES = 16384,   /* ... up to this size: a program that only allocates has no use for a cache */
     BATCH_MAX_BYTES = 65536,
+    FRESH_MAX_BYTES = 4096, /* of a batch, in blocks that nobody has had, unless the first batch is more */
     BATCH_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
 };
 
@@ -106,6 +107,14 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
     return b->batch;
 }
 
+/* How many blocks of a batch may be such as nobody has had. They would be handed out while used ones come back to the slabs,
+ * and each page of them is a page fault, which costs more than a shorter batch. */
+static unsigned most_fresh(const struct tcache *t, unsigned bin)
+{
+    unsigned most = FRESH_MAX_BYTES / bin_info(bin)->block_bytes;
+    return most > t->bins[bin].refill ? most : t->bins[bin].refill;
+}
+
 void *tcache_refill(struct tcache *t, unsigned bin)
 {
     tcache_note_slow(t);
@@ -116,7 +125,7 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     unsigned want = next_batch(t, bin);
     magazine_place(t, bin, b->array, b->array);
     void **last = b->array + want;
-    unsigned got = heap_refill(&t->heap, bin, last, want);
+    unsigned got = heap_refill_sparing(&t->heap, bin, last, want, most_fresh(t, bin));
     if (UNLIKELY(got == 0)) {
         if (window.base == 0)
             return NULL;

@@ -104,6 +104,62 @@ static void test_what_others_freed_is_taken_before_what_nobody_had(void **state)
     assert_int_equal(h->slabs_attached, 1);
 }
 
+/* Few blocks that nobody has had in a batch, and none beside a fair number of used ones, while they have no pages. */
+static void test_a_sparing_refill_does_not_mix(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    void *out[SLAB_BLOCKS];
+    void **const last = out + SLAB_BLOCKS - 1;
+    assert_int_equal(heap_refill(h, BIN, last, 6), 6);
+    const uint32_t slab = h->bins[BIN].list;
+    slab_at(slab)->untouched = 1; /* other tests may have left it to this one */
+    assert_int_equal(slab_at(slab)->fresh, 6);
+    heap_flush(h, BIN, last - 5, 6);
+    assert_int_equal(heap_refill_sparing(h, BIN, last, 20, 8), 6); /* used ones alone: more than a quarter */
+    assert_int_equal(slab_at(slab)->fresh, 6);
+    heap_flush(h, BIN, last - 1, 2);
+    assert_int_equal(heap_refill_sparing(h, BIN, last - 10, 20, 3), 2 + 3); /* too few: some others */
+    assert_int_equal(slab_at(slab)->fresh, 9);
+    assert_int_equal(heap_refill(h, BIN, out + 16, 8), 8); /* who does not say so gets what there is */
+    slab_at(slab)->untouched = 0;
+    assert_int_equal(heap_refill_sparing(h, BIN, out + 8, 9, 3), 9); /* there is nothing to be spared */
+    slab_at(slab)->untouched = 1;
+    assert_int_equal(heap_refill(h, BIN, out + 8, 6), 6);
+    heap_flush(h, BIN, out + 3, 6);
+    assert_int_equal(heap_refill_sparing(h, BIN, out + 8, 9, 3), 6); /* nor where all have been used */
+}
+
+/* A slab is known to have no pages if the arena says so. */
+static void test_a_slab_is_untouched_once(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    bool zeroed;
+    uint32_t claimed[64];
+    unsigned count = 0;
+    do
+        claimed[count] = arena_alloc(1, 1, NULL, &zeroed);
+    while (!zeroed && ++count < ARRAY_COUNT(claimed));
+    assert_true(zeroed);
+    arena_free_moved(claimed[count], 1); /* free, and without pages */
+    void *block;
+    assert_int_equal(heap_refill(h, BIN, &block, 1), 1);
+    const uint32_t slab = slab_of(block, BIN);
+    assert_int_equal(slab, claimed[count]);
+    assert_int_equal(slab_at(slab)->untouched, 1);
+    heap_flush(h, BIN, &block, 1);
+    age(h, true);
+    age(h, true); /* by way of the spare ones */
+    assert_int_equal(heap_refill(h, BIN, &block, 1), 1);
+    assert_int_equal(slab_of(block, BIN), slab);
+    assert_int_equal(slab_at(slab)->untouched, 0);
+    heap_flush(h, BIN, &block, 1);
+    age(h, true);
+    while (count-- > 0)
+        arena_free(claimed[count], 1);
+}
+
 static void test_a_thief_finds_the_one_heap_of_many(void **state)
 {
     (void)state;
@@ -159,6 +215,8 @@ int main(void)
         cmocka_unit_test(test_of_equals_the_lowest),
         cmocka_unit_test(test_a_sparse_slab_waits_until_the_end),
         cmocka_unit_test(test_what_others_freed_is_taken_before_what_nobody_had),
+        cmocka_unit_test(test_a_sparing_refill_does_not_mix),
+        cmocka_unit_test(test_a_slab_is_untouched_once),
         cmocka_unit_test(test_a_thief_finds_the_one_heap_of_many),
         cmocka_unit_test(test_the_fullest_is_stolen),
     };
