@@ -31,6 +31,8 @@ void arena_start(uint32_t prewarm_superslabs);
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
 /* Far more free pages wait for their decay than is good: give back those of up to so many SuperSlabs. No lock is held. */
 bool arena_has_excess(void);
+/* How many free pages, in bytes, are too many. */
+uint64_t arena_excess_bytes(void);
 SLOW void arena_give_back_excess(unsigned superslabs);
 
 /* The credit that bounds what giving back by and by may cost (HAKMEM_DECAY_RATE): asked before, charged after, by whoever

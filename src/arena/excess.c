@@ -19,8 +19,7 @@ enum {
 static uint32_t excess_busy;
 static uint32_t excess_cursor; /* under excess_busy: the SuperSlab looked at last, going down */
 
-/* Bytes of free pages from which on a free gives some back. */
-static uint64_t excess_bytes(void)
+uint64_t arena_excess_bytes(void)
 {
     uint64_t base = arena_claimed_bytes() + EXCESS_BASE_BYTES;
     uint64_t usual = base / RATIO_ONE_PPM * load_relaxed(&policy_live.retained_ratio_ppm);
@@ -30,7 +29,7 @@ static uint64_t excess_bytes(void)
 
 bool arena_has_excess(void)
 {
-    return arena_free_resident_bytes() > excess_bytes();
+    return arena_free_resident_bytes() > arena_excess_bytes();
 }
 
 /* The next SuperSlab below excess_cursor that may have free slabs; 0: none within reach. */

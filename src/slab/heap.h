@@ -51,6 +51,7 @@ struct heap {
     uint32_t purge_next; /* the slab it goes on with; SLAB_NONE: the bin's end */
     bool purge_again;    /* the next pass may find something to give back */
     uint64_t purge_end_ms;
+    int64_t purge_out_bytes; /* most bytes of blocks that were out since the last pass began */
     uint64_t purged_pages; /* in attached slabs, now */
     uint64_t pages_purged, pages_woken; /* over the life of the heap */
     uint64_t moved_blocks;    /* refilled and flushed, over the life; the stray heap's apart only its thread moves any */

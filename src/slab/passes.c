@@ -60,6 +60,29 @@ static unsigned visit(struct heap *h, uint32_t slab, unsigned page_shift)
     return purged == SLAB_PURGE_REFUSED ? 0 : purged;
 }
 
+static int64_t out_bytes(const struct heap *h)
+{
+    int64_t bytes = 0;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
+        bytes += h->bins[bin].outstanding * bin_info(bin)->block_bytes;
+    return bytes;
+}
+
+/* A delay after the last one; or at once where more has come back since then than may lie about: who loses most of a heap
+ * and then falls silent has no further tick. */
+static bool pass_is_due(struct heap *h, uint64_t now_ms, uint32_t delay_ms)
+{
+    int64_t out = out_bytes(h);
+    if (out > h->purge_out_bytes)
+        h->purge_out_bytes = out;
+    /* Signed: the heap may have been visited by a thread whose clock reading is newer. */
+    if ((int64_t)(now_ms - h->purge_end_ms) < (int64_t)delay_ms &&
+        (uint64_t)(h->purge_out_bytes - out) <= arena_excess_bytes())
+        return false;
+    h->purge_out_bytes = out;
+    return true;
+}
+
 bool heap_purge_pages(struct heap *h, uint64_t now_ms)
 {
     uint32_t delay_ms = load_relaxed(&policy_live.page_decay_ms);
@@ -67,8 +90,7 @@ bool heap_purge_pages(struct heap *h, uint64_t now_ms)
     if (delay_ms == PAGE_DECAY_NEVER)
         return false;
     if (h->purge_bins == 0) {
-        /* Signed: the heap may have been visited by a thread whose clock reading is newer. */
-        if ((int64_t)(now_ms - h->purge_end_ms) < (int64_t)delay_ms)
+        if (!pass_is_due(h, now_ms, delay_ms))
             return h->purge_again;
         h->purge_bins = BIN_COUNT;
         h->purge_next = h->bins[BIN_COUNT - 1].list;

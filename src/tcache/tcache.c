@@ -87,6 +87,15 @@ static void age(struct tcache *t, uint64_t now_ms)
     lock_release(&t->heap.lock);
 }
 
+/* A pass over a large heap has many steps. One every TICK_PERIOD_MS would be slower than the program frees. */
+static void go_on_purging(struct heap *h, uint64_t now_ms)
+{
+    lock_acquire(&h->lock);
+    if (h->purge_bins != 0)
+        heap_purge_pages(h, now_ms);
+    lock_release(&h->lock);
+}
+
 NEAR void tcache_tick(struct tcache *t)
 {
     t->slow_left = TICK_SLOW_OPERATIONS; /* first: a fork may end this thread anywhere below */
@@ -97,6 +106,8 @@ NEAR void tcache_tick(struct tcache *t)
         heap_report_moved(&t->heap);
     if (now_ms - t->delivered_ms >= TICK_PERIOD_MS)
         age(t, now_ms);
+    else if (load_relaxed(&policy_live.page_decay_ms) != PAGE_DECAY_NEVER)
+        go_on_purging(&t->heap, now_ms);
     tick_run(now_ms);
     if (UNLIKELY(arena_has_excess()))
         arena_give_back_excess(TICK_EXCESS_SUPERSLABS);
