@@ -24,7 +24,7 @@ struct mem_params {
     uint32_t decay_ms;         /* as configured: the learned delay stays within a quarter and eight times of it */
     uint32_t retained;         /* as configured; MEM_RETAIN_ALL: there is nothing to learn */
     uint32_t prewarm;          /* as configured, in SuperSlabs: no less is learned */
-    bool advanced;             /* delays, retained and prewarmed SuperSlabs too */
+    bool advanced;             /* delays, retained and prewarmed SuperSlabs too, and huge pages ahead of use */
     bool observe;              /* decisions are announced and not carried out */
 };
 

@@ -283,10 +283,12 @@ static void test_a_refusal_is_remembered(void **state)
 
 static void grow(unsigned windows, unsigned percent)
 {
+    w.params.advanced = true;
     for (unsigned i = 0; i < windows; i++) {
         add(1, percent);
         step();
     }
+    w.params.advanced = false; /* what else it lets learn is not asked here */
 }
 
 static void test_growth_that_fills_is_born_huge(void **state)
@@ -317,6 +319,18 @@ static void test_growth_that_fills_is_born_huge(void **state)
     w.released = 20;
     step();
     assert_false(w.huge_birth);
+}
+
+static void test_growth_is_no_prediction_unless_advanced(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        add(1, 95);
+        step();
+        assert_false(w.huge_birth);
+    }
+    steps(MEM_PATIENCE_WINDOWS);
+    assert_int_equal(count_huge(), 20); /* seen to be dense */
 }
 
 static void test_growth_that_does_not_fill_is_not(void **state)
@@ -485,6 +499,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_harmful_decision_is_undone, fresh),
         cmocka_unit_test_setup(test_a_refusal_is_remembered, fresh),
         cmocka_unit_test_setup(test_growth_that_fills_is_born_huge, fresh),
+        cmocka_unit_test_setup(test_growth_is_no_prediction_unless_advanced, fresh),
         cmocka_unit_test_setup(test_growth_that_does_not_fill_is_not, fresh),
         cmocka_unit_test_setup(test_a_wrong_prediction_is_withdrawn, fresh),
         cmocka_unit_test_setup(test_sparse_ones_drain, fresh),

@@ -128,7 +128,7 @@ static void test_growth_is_met_in_advance(void **state)
     (void)state;
     if (os_page_bytes() != 4096)
         skip();
-    start(false, LEARN_MODE_APPLY);
+    start(true, LEARN_MODE_APPLY);
     for (unsigned i = 0; i < 24; i++) {
         fill(1);
         pass_windows(1);
@@ -148,7 +148,7 @@ static void test_predictions_are_bounded(void **state)
     (void)state;
     if (os_page_bytes() != 4096)
         skip();
-    start(false, LEARN_MODE_APPLY);
+    start(true, LEARN_MODE_APPLY);
     for (unsigned i = 0; i < 24; i++) {
         fill(1);
         pass_windows(1);
