@@ -103,6 +103,33 @@ static void test_frees_alone_are_no_use(void **state)
     assert_int_equal(slab_at(slab)->purged, 0x7ff);
 }
 
+/* Who loses most of a heap and then falls silent would keep what a delay has not been waited for. */
+static void test_a_great_loss_does_not_wait(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uint32_t slab = full_slab(h, BIN_4096, blocks);
+    put_back(h, BIN_4096, blocks, 0, 8);
+    assert_true(decay(h)); /* seen */
+    now_ms++;
+    put_back(h, BIN_4096, blocks, 8, 1);
+    assert_true(step(h)); /* no more than may lie about */
+    assert_int_equal(h->pages_purged, 0);
+    store_relaxed(&policy_live.retained_ratio_ppm, 0);
+    assert_false(step(h));
+    assert_int_equal(slab_at(slab)->purged, 0x1ff);
+    put_back(h, BIN_4096, blocks, 9, 3);
+    void *again[3];
+    assert_int_equal(heap_refill(h, BIN_4096, again + 2, 3), 3);
+    step(h); /* what was lost is in use again */
+    assert_int_equal(h->pages_purged, 9);
+    heap_flush(h, BIN_4096, again, 3);
+    step(h); /* seen */
+    put_back(h, BIN_4096, blocks, 12, 1);
+    step(h);
+    assert_int_equal(h->pages_purged, 13);
+}
+
 /* Blocks on purged pages are taken last, and their pages then cost faults. */
 static void test_what_comes_back_costs_credit(void **state)
 {
@@ -298,6 +325,7 @@ int main(void)
         DECAYING(test_idle_slabs_are_purged_at_the_second_pass),
         DECAYING(test_use_starts_the_time_anew),
         DECAYING(test_frees_alone_are_no_use),
+        DECAYING(test_a_great_loss_does_not_wait),
         DECAYING(test_what_comes_back_costs_credit),
         DECAYING(test_small_gains_wait),
         DECAYING(test_a_pass_is_spread_over_steps),
