@@ -24,23 +24,38 @@ struct entry {
     uint32_t freed_in_turn; /* of entry i: the index of the block that is freed as the i-th */
 };
 
+/* Takes a burst. One size is not drawn: that would cost as much as a malloc. */
+static inline __attribute__((always_inline)) void take_all(struct entry *entries, uint64_t count, uint64_t *random,
+                                                           const bool one_size, const bool check)
+{
+    uint32_t size = (uint32_t)size_min_bytes;
+    uint32_t sizes = (uint32_t)(size_max_bytes - size_min_bytes + 1);
+    uint64_t state = *random;
+    for (uint64_t i = 0; i < count; i++) {
+        if (!one_size) {
+            size = (uint32_t)size_min_bytes + bench_scale((uint32_t)(bench_random(&state) >> 32), sizes);
+        }
+        char *block = bench_malloc(size);
+        if (check) {
+            bench_fill(block, size, i);
+            entries[i].size = size;
+        }
+        entries[i].block = block;
+    }
+    *random = state;
+}
+
 static inline __attribute__((always_inline)) uint64_t burst(struct bench_worker *worker, uint64_t ops,
                                                             const bool check)
 {
     struct entry *entries = worker->state;
     uint64_t count = width;
-    uint64_t random = worker->random;
     uint64_t done = 0;
     for (; done < ops; done += 2 * count) {
-        for (uint64_t i = 0; i < count; i++) {
-            uint32_t size = (uint32_t)size_min_bytes + bench_scale((uint32_t)(bench_random(&random) >> 32),
-                                                                   (uint32_t)(size_max_bytes - size_min_bytes + 1));
-            char *block = bench_malloc(size);
-            if (check) {
-                bench_fill(block, size, i);
-                entries[i].size = size;
-            }
-            entries[i].block = block;
+        if (size_min_bytes == size_max_bytes) {
+            take_all(entries, count, &worker->random, true, check);
+        } else {
+            take_all(entries, count, &worker->random, false, check);
         }
         for (uint64_t i = 0; i < count; i++) {
             uint32_t turn = entries[i].freed_in_turn;
@@ -50,7 +65,6 @@ static inline __attribute__((always_inline)) uint64_t burst(struct bench_worker 
             free(entries[turn].block);
         }
     }
-    worker->random = random;
     return done;
 }
 
