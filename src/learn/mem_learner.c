@@ -122,12 +122,20 @@ static void follow(struct mem_track *track, const struct mem_params *params, con
     if (mood != track->mood) {
         track->mood = (uint8_t)mood;
         track->since_window = (uint32_t)s->window;
+        track->since_ms = (uint32_t)s->time_ms;
     }
 }
 
 static bool has_been(const struct mem_track *track, enum mem_mood mood, const struct mem_snapshot *s)
 {
     return track->mood == mood && windows_since(track->since_window, s->window) >= MEM_PATIENCE_WINDOWS;
+}
+
+/* Blocks may move so fast that a phase of some tenths of a second has windows enough; its memory is gone before a huge page
+ * has saved what it cost. What has lived will live. */
+static bool is_lastingly_dense(const struct mem_track *track, const struct mem_snapshot *s)
+{
+    return has_been(track, MEM_DENSE, s) && (uint32_t)s->time_ms - track->since_ms >= MEM_DENSE_MS;
 }
 
 /* What has come of the huge page. Broken by the arena meanwhile, because much of it lay idle: as bad. */
@@ -169,7 +177,7 @@ static bool decide_place(const struct mem_params *params, const struct mem_snaps
     }
     if (!p->is_huge) {
         track->trial = MEM_AT_REST;
-        if (has_been(track, MEM_DENSE, s) && p->resident_bytes >= share(params->threshold_ppm) &&
+        if (is_lastingly_dense(track, s) && p->resident_bytes >= share(params->threshold_ppm) &&
             !is_held(track->hold_until, s->window)) {
             announce_place(out, params, s, p, true);
             if (params->observe)

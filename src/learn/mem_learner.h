@@ -11,6 +11,7 @@
 
 #define MEM_SUPERSLAB_BYTES ((uint32_t)1 << 21)
 #define MEM_PATIENCE_WINDOWS 8u /* four times the allocation learner's */
+#define MEM_DENSE_MS 1000u      /* at least, before a huge page: moving 2 MiB takes about a millisecond */
 #define MEM_TRIAL_WINDOWS 3u    /* in which a huge page must not prove wasted */
 #define MEM_HYSTERESIS 4u       /* between the utilisation that earns a huge page and the one that costs it */
 #define MEM_PLACES_MAX 16u      /* SuperSlabs in one snapshot: looking at one costs its slabs' records */
@@ -33,7 +34,8 @@ enum mem_trial { MEM_AT_REST, MEM_ON_TRIAL, MEM_BORN };
 
 /* What is remembered of one SuperSlab. All zero: nothing. */
 struct mem_track {
-    uint32_t since_window; /* when its mood began */
+    uint32_t since_window; /* when its mood began ... */
+    uint32_t since_ms;     /* ... and by the clock */
     uint32_t trial_window; /* when it was given a huge page */
     uint32_t hold_until;   /* window before which it is left alone */
     uint16_t holdoff;      /* what the next reversal costs; 0: the first */

@@ -52,7 +52,7 @@ static void pass_windows(unsigned windows)
     while (windows-- != 0) {
         heap_flush(heap, bin, few, take_blocks(heap, bin, few, ARRAY_COUNT(few)));
         heap_report_moved(heap);
-        clock_ms += 10;
+        clock_ms += 50;
         memory_tick(clock_ms);
     }
 }
