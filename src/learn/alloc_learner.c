@@ -138,9 +138,18 @@ static struct learn_decision *take_step(struct pass *p, struct law_track *track,
     return d;
 }
 
+/* The thread has never used it: most programs use few of the bins, and each costs some hundred instructions a window. */
+static bool is_unused(const struct pass *p, unsigned bin)
+{
+    const struct alloc_bin *b = &p->snapshot->bins[bin];
+    return b->capacity == 0 && b->refill_blocks == 0 && b->flush_blocks == 0 && !p->learner->bins[bin].is_warm;
+}
+
 static void judge_bins(struct pass *p)
 {
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++) {
+        if (is_unused(p, bin))
+            continue;
         struct law_track *track = &p->learner->bins[bin];
         struct law_signal x = bin_signal(p, bin);
         law_observe(track, &p->params->law, &p->window, &x);
@@ -172,9 +181,9 @@ static void shrink_bins(struct pass *p)
     unsigned first = (unsigned)(p->snapshot->window % TINY_BIN_COUNT);
     for (unsigned i = 0; i < TINY_BIN_COUNT; i++) {
         unsigned bin = (first + i) % TINY_BIN_COUNT;
-        struct law_signal x = bin_signal(p, bin);
         if (p->moved[bin] || p->snapshot->bins[bin].capacity == 0)
             continue;
+        struct law_signal x = bin_signal(p, bin);
         uint32_t to = law_propose(&p->learner->bins[bin], &p->params->law, &x);
         if (to > x.value)
             p->wanted[bin] = to;
@@ -263,7 +272,8 @@ static void grow_bins(struct pass *p)
         grow_bin(p, best);
     }
     for (unsigned bin = 0; bin < TINY_BIN_COUNT; bin++)
-        law_rest(&p->learner->bins[bin], wants[bin] || p->moved[bin]);
+        if (!is_unused(p, bin))
+            law_rest(&p->learner->bins[bin], wants[bin] || p->moved[bin]);
 }
 
 static void decide_keep_slabs(struct pass *p)

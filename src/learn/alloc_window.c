@@ -30,6 +30,8 @@ struct alloc_memory {
     struct alloc_learner learner;
     struct bin_base bases[TINY_BIN_COUNT];
     uint64_t moved_blocks, slabs_attached, slabs_retired, began_ns; /* when the window began */
+    uint64_t looked_blocks; /* moved at the last look ... */
+    uint32_t look_ops;      /* ... and the slow operations that there were to be until this one */
     uint64_t window_count;
     uint32_t slabs_low; /* fewest spare slabs seen in the window */
     const void *thread; /* who was at it then: the address of a thread-local */
@@ -58,22 +60,22 @@ void alloc_params_from_config(struct alloc_params *out, const struct config *con
     };
 }
 
-/* Blocks that refills and flushes of this heap have moved so far. The counters of these are written by this thread. */
-static uint64_t moved_blocks(const struct heap *h)
+/* Slow operations after which the rest of the window may be full, where each moves so many blocks at most. */
+static uint32_t next_look(uint64_t left_blocks, uint64_t batch)
 {
-    uint64_t sum = 0;
-    for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        sum += h->bins[bin].refill_blocks + h->bins[bin].flush_blocks;
-    return sum;
-}
-
-/* Slow operations after which the rest of the window may be full: each moves a batch at most. */
-static uint32_t next_look(uint64_t left_blocks)
-{
-    uint64_t operations = left_blocks / LARGEST_BATCH;
+    uint64_t operations = left_blocks / batch;
     if (operations == 0)
         return 1;
     return operations < TICK_SLOW_OPERATIONS ? (uint32_t)operations : TICK_SLOW_OPERATIONS;
+}
+
+/* Twice what the last ones have moved. Where magazines are small, looks for the largest batch there is would be many towards
+ * the window's end, and each costs some hundred instructions. */
+static uint64_t likely_batch(struct alloc_memory *m, uint64_t total)
+{
+    uint64_t batch = m->look_ops == 0 ? LARGEST_BATCH : 2 * (total - m->looked_blocks) / m->look_ops + 1;
+    m->looked_blocks = total;
+    return batch < LARGEST_BATCH ? batch : LARGEST_BATCH;
 }
 
 static void note_low_water(struct alloc_memory *m, const struct tcache *t)
@@ -105,7 +107,7 @@ static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t now_
     m->slabs_retired = h->slabs_retired;
     m->slabs_low = h->spare_count;
     lock_release(&h->lock);
-    m->moved_blocks = moved_blocks(h);
+    m->moved_blocks = h->moved_blocks;
     m->began_ns = now_ns;
     m->thread = &hot_delta;
 }
@@ -213,16 +215,26 @@ static void end_window(struct alloc_memory *m, struct tcache *t, uint64_t moved,
     }
 }
 
+static uint32_t await_look(struct alloc_memory *m, uint32_t operations)
+{
+    if (m != NULL)
+        m->look_ops = operations;
+    return operations;
+}
+
 SLOW uint32_t upcall_alloc_learn(struct tcache *t)
 {
     struct alloc_memory *m = t->learning;
     uint64_t full = config_get()->alloc_learn_window_ops;
-    uint64_t total = moved_blocks(&t->heap);
+    uint64_t total = t->heap.moved_blocks;
     uint64_t moved = m == NULL ? total : total - m->moved_blocks;
-    if (m != NULL)
+    uint64_t batch = LARGEST_BATCH;
+    if (m != NULL) {
         note_low_water(m, t);
+        batch = likely_batch(m, total);
+    }
     if (moved < full)
-        return next_look(full - moved);
+        return await_look(m, next_look(full - moved, batch));
     /* Not CPU time, which enters the kernel: a sandbox may forbid that. */
     uint64_t now_ns = os_clock_us() * 1000u;
     if (m == NULL)
@@ -232,5 +244,5 @@ SLOW uint32_t upcall_alloc_learn(struct tcache *t)
     /* else: another thread's cache, adopted with what it knows; how long it lay parked is no part of a window. */
     if (m != NULL)
         begin_window(m, t, now_ns);
-    return next_look(full);
+    return await_look(m, next_look(full, batch));
 }
