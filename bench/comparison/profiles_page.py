@@ -21,9 +21,9 @@ others."""),
 The mean of resident memory beyond what the program has asked for and not freed: over the whole timeline of rss_1g, over
 {idle} s of idling where threads have had a burst and block. Rounds in which the timeline of one ran late, so that more
 was live for longer, are left out."""),
-    profiles.USER: ("What learning costs: user time", """\
-User time for fixed work, against the same profile that does not learn (`HAKMEM_ALLOC_LEARN=0 HAKMEM_MEM_LEARN=0`), in
-ABBA pairs. What learning saves is part of it."""),
+    profiles.USER: ("What learning costs: processor time", """\
+User and system time for fixed work, against the same profile that does not learn (`HAKMEM_ALLOC_LEARN=0
+HAKMEM_MEM_LEARN=0`), in short runs that make ABBA pairs: {pairs} for each figure. What learning saves is part of it."""),
     profiles.INSTRUCTIONS: ("What learning costs: instructions", """\
 The same by callgrind, which counts the instructions of the whole process, start included, and knows no caches."""),
 }
@@ -69,13 +69,18 @@ def joined(rows):
     return list(lines.values())
 
 
+def most_pairs(rows):
+    ratios = [found["ratio"] for row in rows for found in row["verdicts"].values() if found["ratio"]]
+    return max((found["pairs"] for found in ratios), default=0)
+
+
 def question(section, asks, huge):
     rows = [row for row in section["rows"] if row["asks"] == asks]
     if not rows:
         return []
     title, text = TEXTS[asks]
     header = ["", "asked of " + ", ".join(profiles.LEARNING)] + list(profiles.LEARNING)
-    return ["## " + title, text.format(idle=section["idle"], huge=huge), table(header, joined(rows), left=2)]
+    return ["## " + title, text.format(idle=section["idle"], huge=huge, pairs=most_pairs(rows)), table(header, joined(rows), left=2)]
 
 
 def cell(row, name):

@@ -250,7 +250,7 @@ class Compare(unittest.TestCase):
         self.assertEqual(under.pop("64 threads burst and block, small blocks: held beyond live"),
                          set(profiles.PROFILES) | {"glibc"})
         for name, twin in profiles.TWIN.items():
-            self.assertEqual(under.pop("random_mixed, %s: user time" % name), {name, twin})
+            self.assertEqual(under.pop("random_mixed, %s: processor time" % name), {name, twin})
             if "random_mixed, %s: instructions" % name in under:  # valgrind is installed
                 self.assertEqual(under.pop("random_mixed, %s: instructions" % name), {name, twin})
         self.assertEqual(under, {})
