@@ -271,7 +271,8 @@ static void decide_births(struct mem_learner *l, const struct mem_params *params
         bool is_over = l->deaths >= BIRTH_MIN_GROWTH && l->deaths > l->births;
         if (is_wrong || is_over || l->density_ppm < params->threshold_ppm / MEM_HYSTERESIS)
             announce_births(l, params, s, is_wrong, out);
-    } else if (params->advanced && !is_held(l->birth_hold_until, s->window) && s->superslabs >= BIRTH_MIN_SUPERSLABS &&
+    } else if (params->retained == MEM_RETAIN_ALL && !is_held(l->birth_hold_until, s->window) &&
+               s->superslabs >= BIRTH_MIN_SUPERSLABS &&
                l->births >= BIRTH_MIN_GROWTH && l->deaths <= l->births / MEM_HYSTERESIS && heap_is_dense(l, params, s)) {
         announce_births(l, params, s, false, out);
     }

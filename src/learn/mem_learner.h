@@ -23,9 +23,10 @@ struct mem_params {
     uint32_t threshold_ppm;    /* of a SuperSlab in use, from which on it gets a huge page */
     uint32_t cooldown_windows; /* what was undone waits so long, then twice as long */
     uint32_t decay_ms;         /* as configured: the learned delay stays within a quarter and eight times of it */
-    uint32_t retained;         /* as configured; MEM_RETAIN_ALL: there is nothing to learn */
+    uint32_t retained;         /* as configured; MEM_RETAIN_ALL: there is nothing to learn. Else memory is held for nothing
+                                  that is only predicted: no huge page before the first touch */
     uint32_t prewarm;          /* as configured, in SuperSlabs: no less is learned */
-    bool advanced;             /* delays, retained and prewarmed SuperSlabs too, and huge pages ahead of use */
+    bool advanced;             /* delays, retained and prewarmed SuperSlabs too */
     bool observe;              /* decisions are announced and not carried out */
 };
 

@@ -4,7 +4,7 @@
 #include "learn/mem_learner.h"
 
 #define WORLD_MAX 64u
-#define WINDOW_MS 1000u /* unless a test has shorter ones */
+#define WINDOW_MS 1000u
 
 struct world {
     struct mem_learner learner;
@@ -15,8 +15,6 @@ struct world {
         uint32_t used_bytes, claimed_bytes;
     } superslabs[WORLD_MAX];
     uint64_t window;
-    uint64_t time_ms;
-    uint32_t window_ms;
     uint32_t mapped, released; /* in this window */
     uint64_t decayed, refaulted;
     uint32_t decay_ms, retained, prewarm;
@@ -33,7 +31,6 @@ static int fresh(void **state)
     (void)state;
     w = (struct world){
         .params = {.threshold_ppm = 800000, .cooldown_windows = 8, .decay_ms = 1000, .retained = MEM_RETAIN_ALL},
-        .window_ms = WINDOW_MS,
         .decay_ms = 1000,
         .retained = MEM_RETAIN_ALL,
     };
@@ -118,10 +115,9 @@ static void check(const struct learn_decision *d)
 static void step(void)
 {
     w.window++;
-    w.time_ms += w.window_ms;
     w.decided = 0;
     for (uint32_t from = 0; from < WORLD_MAX; from += MEM_PLACES_MAX) {
-        struct mem_snapshot s = {.time_ms = w.time_ms, .window = w.window, .decay_ms = w.decay_ms,
+        struct mem_snapshot s = {.time_ms = w.window * WINDOW_MS, .window = w.window, .decay_ms = w.decay_ms,
                                  .retained = w.retained, .prewarm = w.prewarm, .huge_birth = w.huge_birth};
         for (uint32_t i = 0; i < WORLD_MAX; i++) {
             s.superslabs += w.superslabs[i].is_mapped;
@@ -187,25 +183,6 @@ static void test_dense_ones_get_huge_pages(void **state)
     const unsigned changes = w.changes;
     steps(200);
     assert_int_equal(w.changes, changes);
-}
-
-/* A program that moves blocks fast has many windows in a phase that is soon over. */
-static void test_dense_for_a_moment_is_not_enough(void **state)
-{
-    (void)state;
-    w.window_ms = 10;
-    for (unsigned i = 0; i < 20; i++) {
-        add(1, 95);
-        steps(MEM_DENSE_MS / w.window_ms - 1);
-        assert_int_equal(count_huge(), 0);
-        use(0, 50);
-        steps(2);
-        w.superslabs[0].is_mapped = false;
-        step();
-    }
-    add(1, 95);
-    steps(MEM_DENSE_MS / w.window_ms + 1);
-    assert_int_equal(count_huge(), 1);
 }
 
 static void test_the_threshold_is_obeyed(void **state)
@@ -306,12 +283,10 @@ static void test_a_refusal_is_remembered(void **state)
 
 static void grow(unsigned windows, unsigned percent)
 {
-    w.params.advanced = true;
     for (unsigned i = 0; i < windows; i++) {
         add(1, percent);
         step();
     }
-    w.params.advanced = false; /* what else it lets learn is not asked here */
 }
 
 static void test_growth_that_fills_is_born_huge(void **state)
@@ -342,18 +317,6 @@ static void test_growth_that_fills_is_born_huge(void **state)
     w.released = 20;
     step();
     assert_false(w.huge_birth);
-}
-
-static void test_growth_is_no_prediction_unless_advanced(void **state)
-{
-    (void)state;
-    for (unsigned i = 0; i < 20; i++) {
-        add(1, 95);
-        step();
-        assert_false(w.huge_birth);
-    }
-    steps(MEM_PATIENCE_WINDOWS);
-    assert_int_equal(count_huge(), 20); /* seen to be dense */
 }
 
 static void test_growth_that_does_not_fill_is_not(void **state)
@@ -422,16 +385,16 @@ static void test_collapsing_has_a_budget(void **state)
 {
     (void)state;
     step();
-    assert_int_equal(mem_collapse_budget(&w.learner, w.time_ms), 0);
+    assert_int_equal(mem_collapse_budget(&w.learner, WINDOW_MS), 0);
     uint64_t spent_us = 0;
     const unsigned windows = 1000;
     for (unsigned i = 0; i < windows; i++) {
         step();
-        const uint64_t budget_us = mem_collapse_budget(&w.learner, w.time_ms);
+        const uint64_t budget_us = mem_collapse_budget(&w.learner, w.window * WINDOW_MS);
         assert_true(budget_us <= 5000);
         spent_us += budget_us;
-        mem_note_collapse(&w.learner, w.time_ms, budget_us, false);
-        assert_int_equal(mem_collapse_budget(&w.learner, w.time_ms), 0);
+        mem_note_collapse(&w.learner, w.window * WINDOW_MS, budget_us, false);
+        assert_int_equal(mem_collapse_budget(&w.learner, w.window * WINDOW_MS), 0);
     }
     assert_true(spent_us <= (uint64_t)windows * WINDOW_MS * 1000 / 50);
     assert_true(spent_us >= windows * 1000);
@@ -444,18 +407,17 @@ static void test_a_refused_collapse_backs_off(void **state)
     steps(2);
     for (unsigned i = 0; i < 1000; i++) {
         step();
-        if (mem_collapse_budget(&w.learner, w.time_ms) != 0) {
-            mem_note_collapse(&w.learner, w.time_ms, 10, true);
+        if (mem_collapse_budget(&w.learner, w.window * WINDOW_MS) != 0) {
+            mem_note_collapse(&w.learner, w.window * WINDOW_MS, 10, true);
             tries++;
         }
     }
     assert_in_range(tries, 5, 30);
     w.window += 100;
-    w.time_ms += 100 * WINDOW_MS;
     steps(2);
-    mem_note_collapse(&w.learner, w.time_ms, 10, false);
+    mem_note_collapse(&w.learner, w.window * WINDOW_MS, 10, false);
     step();
-    assert_true(mem_collapse_budget(&w.learner, w.time_ms) != 0);
+    assert_true(mem_collapse_budget(&w.learner, w.window * WINDOW_MS) != 0);
 }
 
 /* ---- whatever comes ---- */
@@ -517,14 +479,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_dense_ones_get_huge_pages, fresh),
-        cmocka_unit_test_setup(test_dense_for_a_moment_is_not_enough, fresh),
         cmocka_unit_test_setup(test_the_threshold_is_obeyed, fresh),
         cmocka_unit_test_setup(test_untouched_memory_gets_none, fresh),
         cmocka_unit_test_setup(test_sparse_ones_are_broken, fresh),
         cmocka_unit_test_setup(test_a_harmful_decision_is_undone, fresh),
         cmocka_unit_test_setup(test_a_refusal_is_remembered, fresh),
         cmocka_unit_test_setup(test_growth_that_fills_is_born_huge, fresh),
-        cmocka_unit_test_setup(test_growth_is_no_prediction_unless_advanced, fresh),
         cmocka_unit_test_setup(test_growth_that_does_not_fill_is_not, fresh),
         cmocka_unit_test_setup(test_a_wrong_prediction_is_withdrawn, fresh),
         cmocka_unit_test_setup(test_sparse_ones_drain, fresh),

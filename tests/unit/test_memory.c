@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 #define WINDOW_BLOCKS 100u
+#define WINDOW_MS 50u
 
 static const unsigned bin = 20;
 static void *blocks[1 << 18];
@@ -52,7 +53,7 @@ static void pass_windows(unsigned windows)
     while (windows-- != 0) {
         heap_flush(heap, bin, few, take_blocks(heap, bin, few, ARRAY_COUNT(few)));
         heap_report_moved(heap);
-        clock_ms += 50;
+        clock_ms += WINDOW_MS;
         memory_tick(clock_ms);
     }
 }
@@ -89,7 +90,10 @@ static void test_full_superslabs_become_huge(void **state)
     (void)state;
     start(false, LEARN_MODE_APPLY);
     fill(4);
-    pass_windows(40);
+    pass_windows(MEM_DENSE_MS / WINDOW_MS - 1); /* enough of them, but no second: it may be over soon */
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(pages_of(superslab_number(i)), SUPERSLAB_SMALL);
+    pass_windows(20);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(pages_of(superslab_number(i)), os_page_bytes() == 4096 ? SUPERSLAB_HUGE : SUPERSLAB_SMALL);
     assert_true(totals_now().windows >= 40);
@@ -123,12 +127,27 @@ static void test_untouched_memory_stays_small(void **state)
     arena_free(slab, 8 * SUPERSLAB_SLABS);
 }
 
+/* HAKMEM_SUPERSLAB_REUSE=0: memory is not to be held because it may be wanted. */
+static void test_who_keeps_nothing_predicts_nothing(void **state)
+{
+    (void)state;
+    const uint32_t usual = load_relaxed(&policy_live.retained_superslabs);
+    store_relaxed(&policy_live.retained_superslabs, 1);
+    start(false, LEARN_MODE_APPLY);
+    for (unsigned i = 0; i < 24; i++) {
+        fill(1);
+        pass_windows(1);
+        assert_int_equal(load_relaxed(&policy_live.huge_birth), 0);
+    }
+    store_relaxed(&policy_live.retained_superslabs, usual);
+}
+
 static void test_growth_is_met_in_advance(void **state)
 {
     (void)state;
     if (os_page_bytes() != 4096)
         skip();
-    start(true, LEARN_MODE_APPLY);
+    start(false, LEARN_MODE_APPLY);
     for (unsigned i = 0; i < 24; i++) {
         fill(1);
         pass_windows(1);
@@ -148,7 +167,7 @@ static void test_predictions_are_bounded(void **state)
     (void)state;
     if (os_page_bytes() != 4096)
         skip();
-    start(true, LEARN_MODE_APPLY);
+    start(false, LEARN_MODE_APPLY);
     for (unsigned i = 0; i < 24; i++) {
         fill(1);
         pass_windows(1);
@@ -311,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_full_superslabs_become_huge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_untouched_memory_stays_small, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_keeps_nothing_predicts_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_growth_is_met_in_advance, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_predictions_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_observe_changes_nothing, set_up, tear_down),
