@@ -12,9 +12,6 @@
 /* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do. */
 enum { RESIDENT_LOOKS = 64 };
 
-/* Heaps' runs are smaller. */
-enum { LARGE_RUN_SLABS = 5 };
-
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
 FAR uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
@@ -90,7 +87,6 @@ void arena_recover_after_fork(void)
         if (free_mask != 0)
             arena_note_vacant(i);
     }
-    arena_forget_excess_worker();
     store_relaxed(&superslab_counts.held, held);
 }
 
@@ -315,9 +311,6 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
 void arena_free(uint32_t slab, uint32_t slabs)
 {
     arena_release_run(slab, slabs);
-    /* Not after small runs: those come from heaps, many at a time and under their locks. */
-    if (slabs >= LARGE_RUN_SLABS && UNLIKELY(arena_has_excess()))
-        arena_give_back_excess(2 + slabs / SUPERSLAB_SLABS);
 }
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)

@@ -9,6 +9,9 @@
 
 #define SLAB_NONE 0u
 
+/* What a call on a slow path gives back beside what it frees: some 40 us of system calls. */
+#define EXCESS_STEP_BYTES ((size_t)512 << 10)
+
 /* Claims `slabs` neighbouring slabs, aligned to `alignment_slabs` (a power of two). *hint is the SuperSlab tried
  * first, and the one used last; NULL: no preference. *zeroed: the whole run reads as zero. Returns the first slab, or
  * SLAB_NONE when the window or memory is exhausted. */
@@ -29,17 +32,26 @@ void arena_start(uint32_t prewarm_superslabs);
  * SuperSlabs that stayed empty as long; of empty SuperSlabs only `retain` may wait (UINT32_MAX: all), the others go at
  * once, and one is always kept mapped. Called by one thread at a time. */
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
-/* Far more free pages wait for their decay than is good: give back those of up to so many SuperSlabs. No lock is held. */
-bool arena_has_excess(void);
 /* How many free pages, in bytes, are too many. */
 uint64_t arena_excess_bytes(void);
-SLOW void arena_give_back_excess(unsigned superslabs);
+/* Far more free pages wait for their decay than is good, or a burst has left some: gives back `bytes` of them and not much
+ * more. No lock is held. */
+bool arena_has_excess(void);
+SLOW void arena_give_back_excess(size_t bytes);
+/* The same, if there is reason to, by who has just freed so many bytes, or others have. */
+FAST void arena_note_freed(size_t bytes)
+{
+    if (UNLIKELY(arena_has_excess()))
+        arena_give_back_excess(EXCESS_STEP_BYTES + 2 * bytes);
+}
 
 /* The credit that bounds what giving back by and by may cost (HAKMEM_DECAY_RATE): asked before, charged after, by whoever
  * gives back pages whose time has come, and once more when such pages are taken into use again. Thread-safe. */
 bool arena_has_credit(uint64_t now_ms);
 void arena_charge_credit(size_t bytes);
 void arena_charge_refault(size_t bytes);
+/* So many bytes are used for the first time: after a burst as many may go back without credit. */
+void arena_earn(size_t bytes);
 
 /* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);

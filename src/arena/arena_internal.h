@@ -29,11 +29,23 @@ extern struct arena_state arena;
  * zeros in the file and in every small process's memory. */
 extern uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
-/* Why pages go back: their time has come, which draws on the credit; or somebody wants all of them back. */
-enum purge_reason { PURGE_DUE, PURGE_ASKED_FOR };
+/* Why pages go back: their time has come, which draws on the credit; a burst is over, which draws on what first use has
+ * earned; or somebody wants all of them back. */
+enum purge_reason { PURGE_DUE, PURGE_EARNED, PURGE_ASKED_FOR };
 
-/* excess.c. In a forked child: the thread that was at it is gone. */
-void arena_forget_excess_worker(void);
+/* credit.c. Atomic relaxed: written by whoever gives back, or takes into use. */
+struct arena_credit {
+    uint64_t refilled_ms;
+    int64_t bytes;  /* below zero: owed */
+    int64_t earned; /* by first use, and not spent yet */
+    uint64_t away;  /* given back, and not taken into use since. An estimate, as refaults are */
+};
+extern struct arena_credit arena_credit;
+
+/* May something go back on what has been earned? False while anything is owed. */
+bool arena_has_earned(void);
+void arena_charge_earned(size_t bytes);
+uint64_t arena_away_bytes(void);
 
 /* purge.c. Purges those of `slabs` that are free; of a huge page only what hugepage_to_purge says. Returns bytes given
  * back. */

@@ -1,81 +1,126 @@
 /* Giving back what is too much, without waiting for its time.
  *
- * A process that frees a great deal and then falls silent has no more ticks. So while far too many free pages wait, slow
- * paths give some back themselves: some after each free of a large block, some with every tick's look at the clock; the
- * highest addresses first, because new runs come from the lowest. No lock is held then, and the work of one call is
- * bounded by what it frees. */
+ * A process that frees a great deal and then falls silent has no more ticks. So slow paths look, after each free of a large
+ * block, after each batch that has emptied a slab, and with every tick's look at the clock, and give some back themselves
+ *
+ *   of far too many free pages       what is beyond policy retained_ratio of what is in use and EXCESS_BASE_BYTES; as
+ *                                    the credit allows
+ *   of what a burst leaves           what is beyond an eighth of that ratio of what is in use, and decay's floor; as far
+ *                                    as first use has paid for it (credit.c)
+ *
+ * and the highest addresses first, because new runs come from the lowest. It is a burst if BURST_BYTES more than may stay
+ * are free or have been given back: small programs do not pay for the system calls. The work of one call is bounded by what
+ * it frees; no lock is held then. */
 #include "arena/arena_internal.h"
 #include "config/policy.h"
 #include "os/os.h"
 
 enum {
-    EXCESS_VISITS = 64, /* vacant SuperSlabs that one call looks at */
+    EXCESS_VISITS = 64, /* vacant SuperSlabs that one call looks at, beside those it has work for */
+    BURST_SHARE = 8,    /* a burst may leave this part of what may stay otherwise */
 };
 
 /* Counts as in use, when it is asked how many free pages are too many. */
 #define EXCESS_BASE_BYTES ((uint64_t)128 << 20)
+#define BURST_BYTES ((uint64_t)32 << 20)
 
-/* One thread at a time looks for excess: exchange acquire, store release. */
-static uint32_t excess_busy;
-static uint32_t excess_cursor; /* under excess_busy: the SuperSlab looked at last, going down */
+/* The SuperSlab looked at last, going down. Atomic relaxed: a hint, several threads may be at it. Were there only one at a
+ * time, and held up, the others would free all they have meanwhile and fall silent. */
+static uint32_t excess_cursor;
+
+static uint64_t retained_part(uint64_t bytes)
+{
+    return bytes / RATIO_ONE_PPM * load_relaxed(&policy_live.retained_ratio_ppm);
+}
 
 uint64_t arena_excess_bytes(void)
 {
-    uint64_t base = arena_claimed_bytes() + EXCESS_BASE_BYTES;
-    uint64_t usual = base / RATIO_ONE_PPM * load_relaxed(&policy_live.retained_ratio_ppm);
+    uint64_t usual = retained_part(arena_claimed_bytes() + EXCESS_BASE_BYTES);
     uint64_t most = load_relaxed(&policy_live.retained_bytes);
     return most != 0 && most < usual ? most : usual;
 }
 
+static bool is_left_by_burst(uint64_t free_bytes)
+{
+    uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
+    return free_bytes > stays + load_relaxed(&policy_live.decay_floor_bytes) &&
+           free_bytes + arena_away_bytes() > stays + BURST_BYTES && arena_has_earned();
+}
+
 bool arena_has_excess(void)
 {
-    return arena_free_resident_bytes() > arena_excess_bytes();
+    uint64_t free_bytes = arena_free_resident_bytes();
+    return free_bytes > arena_excess_bytes() || is_left_by_burst(free_bytes);
 }
 
-/* The next SuperSlab below excess_cursor that may have free slabs; 0: none within reach. */
-static uint32_t next_vacant_below(void)
+/* What pays for the next step; PURGE_ASKED_FOR: nothing does, or there is no reason to. */
+static enum purge_reason reason_now(uint64_t now_ms)
+{
+    bool has_credit = arena_has_credit(now_ms);
+    uint64_t free_bytes = arena_free_resident_bytes();
+    if (is_left_by_burst(free_bytes))
+        return PURGE_EARNED;
+    return has_credit && free_bytes > arena_excess_bytes() ? PURGE_DUE : PURGE_ASKED_FOR;
+}
+
+/* The next SuperSlab below `cursor`, or from the top, that may have free slabs; 0: none within reach. */
+static uint32_t next_vacant_below(uint32_t cursor)
 {
     uint32_t end = load_acquire(&arena.next);
-    if (excess_cursor == 0 || excess_cursor > end)
-        excess_cursor = end;
-    while (excess_cursor > window.first_superslab) {
-        uint32_t w = (excess_cursor - 1) / 64;
+    if (cursor == 0 || cursor > end)
+        cursor = end;
+    while (cursor > window.first_superslab) {
+        uint32_t w = (cursor - 1) / 64;
         uint64_t below = load_acquire(&arena_vacant[w]);
-        if (excess_cursor % 64 != 0)
-            below &= ((uint64_t)1 << (excess_cursor % 64)) - 1;
+        if (cursor % 64 != 0)
+            below &= ((uint64_t)1 << (cursor % 64)) - 1;
         if (below != 0)
-            return excess_cursor = w * 64 + highest_bit(below);
-        excess_cursor = w * 64;
+            return w * 64 + highest_bit(below);
+        cursor = w * 64;
     }
-    return excess_cursor = 0;
+    return 0;
 }
 
-SLOW void arena_give_back_excess(unsigned superslabs)
+/* The highest `most` of the bits. */
+static uint32_t highest_bits(uint32_t mask, unsigned most)
 {
-    if (exchange_acquire(&excess_busy, 1) != 0)
-        return;
-    if (arena_has_credit(os_clock_ms())) {
-        unsigned work = 0;
-        for (unsigned visits = 0; work < superslabs && visits < EXCESS_VISITS && arena_has_excess(); visits++) {
-            uint32_t superslab = next_vacant_below();
-            if (superslab == 0)
-                break;
-            const struct superslab *s = &superslab_table[superslab];
-            uint32_t free_mask = load_relaxed(&s->free_mask);
-            if (load_acquire(&s->state) != SUPERSLAB_MAPPED || load_relaxed(&s->prewarmed) != 0)
-                continue;
-            if (free_mask == UINT32_MAX && arena_release_superslab(superslab, PURGE_DUE)) {
-                work++;
-            } else if ((free_mask & load_relaxed(&s->dirty_mask)) != 0) {
-                arena_purge_free(superslab, free_mask, PURGE_DUE);
-                work++; /* or tried: a huge page may refuse */
-            }
-        }
-    }
-    store_release(&excess_busy, 0);
+    for (unsigned count = count_bits(mask); count > most; count--)
+        mask &= mask - 1;
+    return mask;
 }
 
-void arena_forget_excess_worker(void)
+/* Returns slabs' worth of work; 0: there was none to do here. An empty SuperSlab is unmapped with its last pages. */
+static unsigned give_back_in(uint32_t superslab, unsigned most, enum purge_reason reason)
 {
-    store_relaxed(&excess_busy, 0);
+    const struct superslab *s = &superslab_table[superslab];
+    uint32_t free_mask = load_relaxed(&s->free_mask);
+    uint32_t dirty = free_mask & load_relaxed(&s->dirty_mask);
+    if (load_acquire(&s->state) != SUPERSLAB_MAPPED || load_relaxed(&s->prewarmed) != 0 || dirty == 0)
+        return 0;
+    unsigned count = count_bits(dirty);
+    if (!superslab_is_huge(s) && count > most) {
+        arena_purge_free(superslab, highest_bits(dirty, most), reason);
+        return most;
+    }
+    if (free_mask != UINT32_MAX || !arena_release_superslab(superslab, reason))
+        arena_purge_free(superslab, free_mask, reason);
+    return count; /* or tried: a huge page may refuse */
+}
+
+SLOW void arena_give_back_excess(size_t bytes)
+{
+    const uint64_t now_ms = os_clock_ms();
+    unsigned left = (unsigned)(bytes / SLAB_BYTES);
+    uint32_t superslab = load_relaxed(&excess_cursor);
+    for (unsigned visits = EXCESS_VISITS + left / SUPERSLAB_SLABS; left != 0 && visits != 0; visits--) {
+        enum purge_reason reason = reason_now(now_ms);
+        if (reason == PURGE_ASKED_FOR)
+            break;
+        superslab = next_vacant_below(superslab);
+        if (superslab == 0) /* from the top once more: frees may have come behind the cursor */
+            continue;
+        unsigned done = give_back_in(superslab, left, reason);
+        left -= done < left ? done : left;
+    }
+    store_relaxed(&excess_cursor, superslab == 0 ? 0 : superslab + 1); /* there may be more where the work ran out */
 }

@@ -1,11 +1,7 @@
 /* Giving memory back: pages of free slabs, and whole SuperSlabs. A slab's pages are purged when a pass finds it free
  * and dirty for the second time in a row, so after one to two decay periods; a pass visits every SuperSlab and is
- * spread over ticks. Work per tick is bounded, because a tick runs inside somebody's malloc.
- *
- * Every way of giving back by and by draws on one credit of bytes that grows with time, and so does taking what was given
- * back into use again, at the price of its page faults. So a program which frees and allocates the same memory over and
- * over pays no more than the rate allows, and one whose memory stays away gives back four times as fast
- * (docs/decisions/0023-refaults-are-charged.md). */
+ * spread over ticks. Work per tick is bounded, because a tick runs inside somebody's malloc. What it costs is bounded
+ * by credit.c. */
 #include "arena/arena_internal.h"
 #include "base/check.h"
 #include "config/policy.h"
@@ -14,55 +10,19 @@
 enum {
     WORK_PER_TICK = 16,
     VISITS_PER_TICK = 4096,
-    CREDIT_MAX_MS = 2000, /* credit not used for longer than that is lost */
-    REFAULT_COST = 3,     /* 16 page faults of 1 to 2 us, beside about 9 us for giving the same 64 KiB back */
-    DEBT_MAX_MS = REFAULT_COST * CREDIT_MAX_MS, /* what a full credit gave back may all come back, and no more is owed */
 };
-
-/* Atomic relaxed: written by whoever gives back. */
-static struct {
-    uint64_t refilled_ms;
-    int64_t bytes;
-} credit;
-
-bool arena_has_credit(uint64_t now_ms)
-{
-    uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
-    if (rate == 0)
-        return true;
-    uint64_t last_ms = load_relaxed(&credit.refilled_ms);
-    if ((int64_t)(now_ms - last_ms) > 0 && cas_strong_acquire(&credit.refilled_ms, &last_ms, now_ms)) {
-        /* It begins with nothing: a short program is not to pay for the page faults. */
-        uint64_t elapsed_ms = last_ms == 0 ? 0 : now_ms - last_ms < CREDIT_MAX_MS ? now_ms - last_ms : CREDIT_MAX_MS;
-        int64_t gained = (int64_t)(rate * elapsed_ms / 1000);
-        int64_t room = (int64_t)(rate * CREDIT_MAX_MS / 1000) - load_relaxed(&credit.bytes);
-        fetch_add_relaxed(&credit.bytes, gained < room ? gained : room);
-    }
-    return load_relaxed(&credit.bytes) > 0;
-}
-
-void arena_charge_credit(size_t bytes)
-{
-    uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
-    /* The debt is bounded too: a single large step must not stop decay for minutes. */
-    int64_t room = load_relaxed(&credit.bytes) + (int64_t)(rate * DEBT_MAX_MS / 1000);
-    if (rate != 0 && room > 0)
-        fetch_sub_relaxed(&credit.bytes, (int64_t)bytes < room ? (int64_t)bytes : room);
-}
-
-void arena_charge_refault(size_t bytes)
-{
-    arena_charge_credit(REFAULT_COST * bytes);
-}
 
 /* What the kernel refused to take back (locked pages) counts against the credit too: it would be tried for ever. */
 static void note_given_back(struct superslab *s, size_t bytes, size_t tried_bytes, enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
-    if (reason == PURGE_DUE && tried_bytes != 0) {
-        superslab_note_given_back(s);
+    if (reason == PURGE_ASKED_FOR || tried_bytes == 0)
+        return;
+    superslab_note_given_back(s);
+    if (reason == PURGE_DUE)
         arena_charge_credit(tried_bytes);
-    }
+    else
+        arena_charge_earned(tried_bytes);
 }
 
 /* All under the tick lock. */
@@ -169,6 +129,7 @@ void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain)
 {
     if (window.base == 0)
         return;
+    arena_has_credit(now_ms); /* time pays debts, whether there is a pass or not */
     if (pass_cursor == 0) {
         pass_pages = now_ms - pages_aged_ms >= decay_ms;
         if (pass_pages) {

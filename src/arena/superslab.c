@@ -25,8 +25,10 @@ void superslab_note_given_back(struct superslab *s)
 void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
 {
     uint8_t stamp = load_relaxed(&s->decay_stamp);
-    if (LIKELY(stamp == STAMP_NEVER))
+    if (LIKELY(stamp == STAMP_NEVER)) {
+        arena_earn(slabs * SLAB_BYTES);
         return;
+    }
     arena_charge_refault(slabs * SLAB_BYTES);
     uint8_t age = (uint8_t)(load_relaxed(&superslab_decay_epoch) - stamp);
     if (stamp != STAMP_EXCESS && age <= SUPERSLAB_SOON_EPOCHS)

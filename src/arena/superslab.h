@@ -101,8 +101,9 @@ enum {
 void superslab_note_decayed(struct superslab *s, unsigned slabs);
 /* Some of its slabs have been given back because their time had come, by decay or as excess. */
 void superslab_note_given_back(struct superslab *s);
-/* So many slabs without pages have been claimed. If any were given back before, that costs credit (arena_charge_refault):
- * the stamp is the whole SuperSlab's, and what was never used of it counts with the rest. */
+/* So many slabs without pages have been claimed: for the first time (arena_earn), or, if any were given back before, at the
+ * price of credit (arena_charge_refault). The stamp is the whole SuperSlab's, and what was never used of it counts with the
+ * rest. */
 void superslab_note_clean_claim(const struct superslab *s, unsigned slabs);
 
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest

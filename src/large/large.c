@@ -120,6 +120,7 @@ void large_free(void *block)
     fetch_sub_relaxed(&totals.run_count, 1);
     fetch_add_relaxed(&totals.free_count, 1);
     arena_free(slab, slabs);
+    arena_note_freed(slabs * SLAB_BYTES);
 }
 
 size_t large_usable_bytes(const void *block)
@@ -241,6 +242,7 @@ void *large_resize(void *block, size_t bytes)
     } else if (want < have) {
         store_release(window_word(slab), MAP_LARGE + want);
         arena_free(slab + want, have - want);
+        arena_note_freed((have - want) * SLAB_BYTES);
     }
     fetch_add_relaxed(&totals.run_bytes, usable_for(bytes) - r->usable_bytes);
     r->usable_bytes = usable_for(bytes);

@@ -416,6 +416,7 @@ unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, u
     struct heap_bin *b = &h->bins[bin];
     bool scattered = is_scattered(info, blocks, count);
     lock_acquire(&h->lock);
+    const uint64_t retired_before = h->slabs_retired;
     if (scattered) {
         count = count < FLUSH_PIECES ? count : FLUSH_PIECES;
         if (b->slab_count > CACHED_SLABS)
@@ -428,7 +429,10 @@ unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, u
     b->flush_count++;
     b->flush_blocks += count;
     h->moved_blocks += count;
+    const bool has_retired = h->slabs_retired != retired_before;
     lock_release(&h->lock);
+    if (UNLIKELY(has_retired))
+        arena_note_freed(0);
     upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
     return count;
 }

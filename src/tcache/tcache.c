@@ -12,9 +12,6 @@
 #include "slab/pages.h"
 #include "tcache/tcache_internal.h"
 
-/* What a thread gives back at a tick of far too many free pages: more than TICK_SLOW_OPERATIONS frees of a slab add. */
-enum { TICK_EXCESS_SUPERSLABS = 3 };
-
 struct tcache *tcache_self(void)
 {
     return hot_delta == 0 ? NULL : (struct tcache *)((char *)&hot_anchor()->empty + hot_delta);
@@ -109,8 +106,7 @@ NEAR void tcache_tick(struct tcache *t)
     else if (load_relaxed(&policy_live.page_decay_ms) != PAGE_DECAY_NEVER)
         go_on_purging(&t->heap, now_ms);
     tick_run(now_ms);
-    if (UNLIKELY(arena_has_excess()))
-        arena_give_back_excess(TICK_EXCESS_SUPERSLABS);
+    arena_note_freed(0); /* blocks that others have collected, too */
 }
 
 void *stray_malloc(unsigned bin)

@@ -13,6 +13,7 @@ static inline void fresh_arena(void)
     __builtin_memset(&arena, 0, sizeof arena);
     __builtin_memset(arena_vacant, 0, sizeof arena_vacant);
     superslab_counts = (struct superslab_counts){ 0 };
+    arena_credit = (struct arena_credit){ 0 };
     lock_init(&arena.lock, LOCK_ARENA);
     /* Another test's leavings in the first SuperSlabs would be foreign here; ThreadSanitizer leaves little room to miss. */
     enum { PROBE_BYTES = 256 << 20 };

@@ -11,28 +11,82 @@ static int fresh(void **state)
     return 0;
 }
 
-static void test_excess_goes_without_a_tick(void **state)
+static void free_one_by_one(const uint32_t *slabs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        arena_free(slabs[i], 32);
+        arena_note_freed(SUPERSLAB_BYTES);
+    }
+}
+
+static void give_back_all_excess(void)
+{
+    for (unsigned i = 0; arena_has_excess(); i++) {
+        assert_true(i < 1000);
+        arena_give_back_excess(SUPERSLAB_BYTES);
+    }
+}
+
+static void test_a_burst_goes_without_a_tick(void **state)
 {
     (void)state;
-    enum { COUNT = 64 }; /* 128 MiB: twice the excess's least */
+    enum { COUNT = 64, FLOOR = 4 };
     uint32_t slabs[COUNT];
+    set_decay_policy(FLOOR * SUPERSLAB_BYTES, 0, 0);
     const uint32_t stays = take_touched(32);
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
-    for (unsigned i = 0; i < COUNT; i++)
-        arena_free(slabs[i], 32);
-    assert_in_range(arena_totals_now().free_dirty_bytes, 60 << 20, 68 << 20);
-    assert_true(arena_totals_now().superslabs_released > 20);
+    free_one_by_one(slabs, COUNT);
+    /* The floor and an eighth of what is in use, in whole slabs. */
+    assert_in_range(arena_totals_now().free_dirty_bytes, FLOOR * SUPERSLAB_BYTES, FLOOR * SUPERSLAB_BYTES + SUPERSLAB_BYTES / 8);
+    assert_true(arena_totals_now().superslabs_released > COUNT / 2);
     assert_false(reads_zero(stays));
-    set_decay_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
-    const uint64_t before = arena_totals_now().free_dirty_bytes;
-    arena_free(take_touched(1), 1); /* a heap's, under its lock: nothing yet */
-    assert_int_equal(arena_totals_now().free_dirty_bytes, before);
-    for (unsigned i = 0; arena_has_excess(); i++) {
-        assert_true(i < COUNT);
-        arena_give_back_excess(2);
+}
+
+static void test_the_work_of_one_call_is_bounded(void **state)
+{
+    (void)state;
+    enum { COUNT = 32 };
+    const uint32_t goes = take_touched(COUNT * 32);
+    arena_free(goes, COUNT * 32);
+    arena_note_freed(0);
+    assert_int_equal(arena_totals_now().purged_bytes, EXCESS_STEP_BYTES);
+    arena_note_freed(SUPERSLAB_BYTES);
+    assert_int_equal(arena_totals_now().purged_bytes, 2 * EXCESS_STEP_BYTES + 2 * SUPERSLAB_BYTES);
+}
+
+static void test_a_small_burst_is_kept(void **state)
+{
+    (void)state;
+    enum { COUNT = 16 };
+    uint32_t slabs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_touched(32);
+    free_one_by_one(slabs, COUNT);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, COUNT * SUPERSLAB_BYTES);
+}
+
+/* What goes is paid for by its first use. If it comes back, it is kept for as long as the rate takes to pay for that. */
+static void test_bursts_that_come_back_are_kept(void **state)
+{
+    (void)state;
+    enum { COUNT = 32, RATE = 32 * SUPERSLAB_BYTES };
+    uint32_t slabs[COUNT];
+    uint64_t now_ms = os_clock_ms();
+    set_decay_policy(0, RATE, 0);
+    store_relaxed(&arena_credit.refilled_ms, now_ms + 3600000); /* no time passes but what the test says */
+    for (unsigned turn = 0; turn < 3; turn++) {
+        for (unsigned i = 0; i < COUNT; i++)
+            slabs[i] = take_touched(32);
+        free_one_by_one(slabs, COUNT);
+        assert_int_equal(arena_totals_now().free_dirty_bytes, turn == 0 ? 0 : COUNT * SUPERSLAB_BYTES);
     }
-    assert_in_range(arena_totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
+    take_touched(2 * COUNT * 32); /* half of it first use: nothing that was earned may be spent while something is owed */
+    assert_false(arena_has_excess());
+    assert_false(arena_has_credit(now_ms += 3600000 + 2900)); /* three times 32 SuperSlabs, in three seconds */
+    assert_false(arena_has_earned());
+    assert_true(arena_has_credit(now_ms += 200));
+    assert_true(arena_has_earned());
 }
 
 static void test_the_ratio_decides_what_is_too_much(void **state)
@@ -41,26 +95,29 @@ static void test_the_ratio_decides_what_is_too_much(void **state)
     enum { COUNT = 32 };
     const uint32_t stays = take_touched(COUNT * 32);
     const uint32_t goes = take_touched(COUNT * 32);
+    store_relaxed(&arena_credit.earned, 0); /* credit pays for all of this */
     arena_free(goes, COUNT * 32);
-    assert_false(arena_has_excess()); /* 64 MiB free, (64 + 128) / 2 may be */
+    assert_false(arena_has_excess()); /* 64 MiB free, 64 + 128 may be */
     store_relaxed(&policy_live.retained_ratio_ppm, 125000);
     assert_true(arena_has_excess());
-    for (unsigned i = 0; i < COUNT && arena_has_excess(); i++)
-        arena_give_back_excess(1);
+    give_back_all_excess();
     assert_in_range(arena_totals_now().free_dirty_bytes, 20 << 20, 24 << 20);
+    set_decay_policy(0, 0, 4 * SUPERSLAB_BYTES); /* a limit may allow for less */
+    give_back_all_excess();
+    assert_in_range(arena_totals_now().free_dirty_bytes, 0, 4 * SUPERSLAB_BYTES);
     assert_false(reads_zero(stays));
 }
 
 static void test_excess_obeys_the_rate(void **state)
 {
     (void)state;
-    enum { COUNT = 64 };
+    enum { COUNT = 128 };
     uint32_t slabs[COUNT];
     set_decay_policy(0, SUPERSLAB_BYTES, 0);
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
-    for (unsigned i = 0; i < COUNT; i++)
-        arena_free(slabs[i], 32);
+    store_relaxed(&arena_credit.earned, 0);
+    free_one_by_one(slabs, COUNT);
     assert_true(arena_totals_now().superslabs_released <= 3);
 }
 
@@ -72,23 +129,20 @@ static void test_excess_is_not_decays_regret(void **state)
     struct arena_flow flow;
     const uint32_t wide = take_touched(COUNT * 32);
     arena_free(wide, COUNT * 32);
-    while (arena_has_excess())
-        arena_give_back_excess(1);
+    give_back_all_excess();
     assert_true(arena_totals_now().superslabs_released > 0);
-    store_relaxed(&policy_live.decay_rate_bytes, SUPERSLAB_BYTES);
-    arena_has_credit(os_clock_ms());
-    arena_charge_credit((size_t)COUNT * SUPERSLAB_BYTES); /* none, and as much debt as there can be */
-    store_relaxed(&policy_live.decay_rate_bytes, 10 * SUPERSLAB_BYTES);
     take_touched(COUNT * 32);
     arena_read_flow(&flow);
     assert_int_equal(flow.refaulted_bytes, 0);
-    assert_false(arena_has_credit(os_clock_ms())); /* but it costs as much */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_excess_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
+        cmocka_unit_test_setup(test_a_small_burst_is_kept, fresh),
+        cmocka_unit_test_setup(test_bursts_that_come_back_are_kept, fresh),
         cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
         cmocka_unit_test_setup(test_excess_is_not_decays_regret, fresh),
