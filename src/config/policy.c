@@ -46,7 +46,8 @@ void policy_start(const struct config *config)
     store_relaxed(&policy_live.decay_ms, config->decay_ms);
     store_relaxed(&policy_live.decay_floor_bytes, config->decay_floor_bytes);
     store_relaxed(&policy_live.decay_rate_bytes, config->decay_rate_bytes);
-    store_relaxed(&policy_live.page_decay_ms, config->page_purge ? config->decay_ms : PAGE_DECAY_NEVER);
+    store_relaxed(&policy_live.page_decay_ms,
+                  config->page_purge ? config->decay_ms * config->page_decay_factor : PAGE_DECAY_NEVER);
     store_relaxed(&policy_live.retained_superslabs, config->superslab_reuse ? RETAIN_ALL_SUPERSLABS : 1);
     store_relaxed(&policy_live.prewarm_superslabs, config->superslab_prewarm_count);
     store_relaxed(&policy_live.thp, config_thp(config));

@@ -29,9 +29,15 @@ static void test_policy_follows_config(void **state)
     }
     policy_start(config_get());
     assert_int_equal(load_relaxed(&policy_live.bin_cap[0]), config_get()->bin_cap[0]);
-    RESOLVE(&result, "HAKMEM_SUPERSLAB_REUSE=1");
+    RESOLVE(&result, "HAKMEM_SUPERSLAB_REUSE=1", "HAKMEM_PAGE_PURGE=0");
     policy_start(&result.config);
     assert_int_equal(load_relaxed(&policy_live.page_decay_ms), PAGE_DECAY_NEVER);
+    RESOLVE(&result, "HAKMEM_DECAY_MS=3600000", "HAKMEM_PAGE_DECAY_FACTOR=1000");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.page_decay_ms), 3600000000u);
+    RESOLVE(&result, "HAKMEM_SUPERSLAB_REUSE=1");
+    policy_start(&result.config);
+    assert_int_equal(load_relaxed(&policy_live.page_decay_ms), 4 * 1000);
     assert_int_equal(load_relaxed(&policy_live.retained_superslabs), RETAIN_ALL_SUPERSLABS);
     policy_start(config_get());
 }
