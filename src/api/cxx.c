@@ -29,7 +29,7 @@ OPERATOR void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
 OPERATOR void *_ZnamSt11align_val_t(size_t size, size_t alignment);
 OPERATOR void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *nothrow);
 OPERATOR void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *nothrow);
-OPERATOR void _ZdlPv(void *block);
+OPERATOR CACHE_ALIGNED void _ZdlPv(void *block);
 OPERATOR void _ZdaPv(void *block);
 OPERATOR void _ZdlPvm(void *block, size_t size);
 OPERATOR void _ZdaPvm(void *block, size_t size);
@@ -173,7 +173,7 @@ static NOINLINE void *new_nothrow_slow(size_t size)
     return LIKELY(block != NULL) ? block : new_nothrow_next(size, "_ZnwmRKSt9nothrow_t", NULL);
 }
 
-static void *new_plain(size_t size)
+static CACHE_ALIGNED void *new_plain(size_t size)
 {
     return hot_malloc(size, new_slow);
 }

@@ -31,8 +31,7 @@ FAST void *api_calloc(size_t count, size_t size)
     if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes)))
         bytes = SIZE_MAX; /* which cannot be had either */
     if (LIKELY(bytes <= TINY_MAX_BYTES)) {
-        const struct hot_static *anchor = hot_anchor();
-        void *block = hot_pop(hot_magazine(anchor, anchor->tiny_offset[(bytes + 15) / 16]));
+        void *block = hot_pop_tiny(bytes);
         if (LIKELY(block != NULL))
             return memset(block, 0, bytes);
     }

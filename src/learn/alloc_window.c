@@ -109,7 +109,7 @@ static void begin_window(struct alloc_memory *m, struct tcache *t, uint64_t now_
     lock_release(&h->lock);
     m->moved_blocks = h->moved_blocks;
     m->began_ns = now_ns;
-    m->thread = &hot_delta;
+    m->thread = &hot_thread;
 }
 
 /* Counters are wide, windows are not: what does not fit is more than any law asks for. */
@@ -239,7 +239,7 @@ SLOW uint32_t upcall_alloc_learn(struct tcache *t)
     uint64_t now_ns = os_clock_us() * 1000u;
     if (m == NULL)
         m = t->learning = meta_alloc(sizeof *m); /* the first blocks say how a thread starts, not how it goes on */
-    else if (m->thread == &hot_delta && now_ns >= m->began_ns)
+    else if (m->thread == &hot_thread && now_ns >= m->began_ns)
         end_window(m, t, total, now_ns);
     /* else: another thread's cache, adopted with what it knows; how long it lay parked is no part of a window. */
     if (m != NULL)

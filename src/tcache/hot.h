@@ -1,9 +1,10 @@
-/* The hit paths, and the one block of a thread's state that they touch.
+/* The hit paths, and the state of a thread that they touch.
  *
  * Call tree: malloc -> tcache_malloc -> (pop) or one call of the slow function; free -> tcache_free -> (push) or one
  * call of the slow function. Nothing is counted, locked or divided here, and the block itself is not touched.
  *
- *   hot block   window_base | limit | tag | {top,end} of bin 0 | {top,end} of bin 1 | ...
+ *   hot_thread  delta | window_base | limit | tag | self           thread-local
+ *   hot block   {top,end} of bin 0 | {top,end} of bin 1 | ...      in the thread's tcache
  *   magazine    bottom[0] = NULL | bottom[1] .. bottom[count] | free room .. bottom[capacity]
  *                                                ^ top                            ^ end
  *
@@ -13,8 +14,9 @@
  * free proves that the block is this thread's with one compare: the slab map's word xor the thread's tag is the byte
  * offset of the bin's magazine exactly when the owner is this heap; every other word gives a larger number.
  *
- * A thread-local delta finds the hot block: its all-zero value means hot_static.empty, whose magazines are empty and
- * full at once and whose limit is 0, so that a thread without a cache takes the slow path without a test for it. */
+ * A thread without a cache needs no test for it, because all-zero thread-locals are right for it: malloc goes by the
+ * delta, which then leads to hot_static.empty, whose magazines are empty; free is stopped by the limit of 0. So nothing
+ * happens either if the loader sets thread-locals back to zero. */
 #ifndef HAKMEM_TCACHE_HOT_H
 #define HAKMEM_TCACHE_HOT_H
 
@@ -27,22 +29,43 @@ struct magazine {
 _Static_assert(sizeof(struct magazine) == BIN_STRIDE_BYTES, "map words hold magazine offsets");
 
 struct hot {
-    uintptr_t window_base;
-    uint64_t limit; /* the window's limit when last looked up; may lag behind */
-    uint64_t tag;   /* heap id << MAP_OWNER_SHIFT. As wide as the offset it leads to, which spares a conversion */
     struct magazine bins[BIN_COUNT];
 };
 
-struct hot_static {
-    uint16_t tiny_offset[TINY_TABLE_COUNT + 3]; /* by (request + 15) / 16; padded to 8 bytes */
-    struct hot empty;
+/* The calling thread's alone. What free needs of it stands here and not in the hot block, so that no
+ * address has to be computed before it is read (decision 0028). */
+struct hot_thread {
+    ptrdiff_t delta; /* of the hot block from hot_static.empty */
+    uintptr_t window_base;
+    uint64_t limit; /* the window's limit when last looked up; may lag behind */
+    uint64_t tag;   /* heap id << MAP_OWNER_SHIFT. As wide as the offset it leads to, which spares a conversion */
+    struct hot *self; /* NULL: no cache */
 };
+THREAD_LOCAL_EXTERN struct hot_thread hot_thread;
 
-/* Table and empty hot block in one object, so that one address serves both. Read-only after relocation. */
-extern const struct hot_static hot_static;
+/* Empty hot block and table in one object, so that one address serves both. Read-only after relocation. Declared hidden:
+ * otherwise the compiler looks the address up in the linker's table. */
+struct hot_static {
+    struct hot empty;
+    /* By request: where the bin's top stands in a hot block, counted in pointers. An entry for each size and not for each
+     * 16 spares malloc two instructions. */
+    uint8_t tiny_top[TINY_MAX_BYTES + 8];
+};
+extern const struct hot_static hot_static __attribute__((visibility("hidden")));
 
-/* This thread's hot block, as a distance from hot_static.empty. */
-THREAD_LOCAL_EXTERN ptrdiff_t hot_delta;
+#define HOT_TOP_STRIDE (BIN_STRIDE_BYTES / sizeof(void *))
+
+/* Registers for what outlives the load of the block. GCC would take the one that a function's result is returned in, and
+ * spend an instruction at the end on moving the block there. */
+#if defined(__x86_64__)
+#define IN_HOT_REGISTER "+S"
+#define IN_INDEX_REGISTER "+d"
+#define IN_TOP_REGISTER "+c"
+#else
+#define IN_HOT_REGISTER "+r"
+#define IN_INDEX_REGISTER "+r"
+#define IN_TOP_REGISTER "+r"
+#endif
 
 /* The address of hot_static, of which the compiler is to know nothing more: a thread's hot block is reached from it by
  * arithmetic that leaves the object. It also keeps that address in one register for both table and magazine. */
@@ -53,12 +76,10 @@ FAST const struct hot_static *hot_anchor(void)
     return anchor;
 }
 
-/* The calling thread's hot block, or hot_static.empty; the distance to the anchor is folded into later accesses. */
+/* The calling thread's hot block, or hot_static.empty. */
 FAST struct hot *hot_self(const struct hot_static *anchor)
 {
-    const char *self = (const char *)anchor + hot_delta;
-    __asm__("" : "+r"(self));
-    return (struct hot *)(uintptr_t)(self + offsetof(struct hot_static, empty));
+    return (struct hot *)((uintptr_t)anchor + (uintptr_t)hot_thread.delta);
 }
 
 FAST struct magazine *hot_magazine_at(const struct hot *hot, size_t offset)
@@ -71,25 +92,18 @@ FAST struct magazine *hot_magazine(const struct hot_static *anchor, size_t offse
     return hot_magazine_at(hot_self(anchor), offset);
 }
 
-/* The compiler is to repeat an addressing mode rather than to spend an instruction on keeping the address. */
-#define HOT_FORGET(offset) __asm__("" : "+r"(offset))
-
-/* top becomes top + 1. Its thread alone writes it, so x86-64 may add in memory: an instruction less than a store of the
- * sum, and spelled out with its address because the compiler would spend that instruction on computing it. */
+/* top becomes top + 1. Its thread alone writes it, so x86-64 may add in memory, an instruction less than a store of the
+ * sum. (malloc's subtraction is slower that way: decision 0028.) */
 #if defined(__x86_64__) && defined(__LP64__) && !UNDER_THREAD_SANITIZER
-FAST void hot_advance(const struct hot *hot, size_t offset, void **top)
+FAST void hot_advance(struct magazine *m, void **top)
 {
     (void)top;
-    const char *self = (const char *)hot - offsetof(struct hot_static, empty); /* what hot_self has in a register */
-    __asm__ volatile("addq %2, %c3(%0,%1)"
-                     :
-                     : "r"(self), "r"(offset), "i"(sizeof(void *)), "i"(offsetof(struct hot_static, empty.bins))
-                     : "memory", "cc");
+    __asm__ volatile("addq %1, %0" : "+m"(m->top) : "i"(sizeof(void *)) : "cc");
 }
 #else
-FAST void hot_advance(const struct hot *hot, size_t offset, void **top)
+FAST void hot_advance(struct magazine *m, void **top)
 {
-    store_relaxed(&hot_magazine_at(hot, offset)->top, top + 1);
+    store_relaxed(&m->top, top + 1);
 }
 #endif
 
@@ -113,21 +127,29 @@ FAST void hot_push(struct magazine *m, void *block)
 /* What the hit path cannot serve: larger sizes, a miss, a thread without a cache. */
 typedef void *(*hot_malloc_slow_fn)(size_t bytes);
 
+/* bytes <= TINY_MAX_BYTES. NULL: a miss. */
+FAST void *hot_pop_tiny(size_t bytes)
+{
+    const struct hot_static *anchor = hot_anchor();
+    size_t index = anchor->tiny_top[bytes];
+    void ***tops = (void ***)hot_self(anchor)->bins;
+    __asm__("" : IN_INDEX_REGISTER(index), IN_HOT_REGISTER(tops));
+    void **top = load_relaxed(&tops[index]);
+    __asm__("" : IN_TOP_REGISTER(top));
+    void *block = *top;
+    if (LIKELY(block != NULL)) {
+        __asm__("" : "+r"(index)); /* spells the address out again rather than spend an instruction on keeping it */
+        store_relaxed(&tops[index], top - 1);
+    }
+    return block;
+}
+
 FAST void *hot_malloc(size_t bytes, hot_malloc_slow_fn slow)
 {
     if (LIKELY(bytes <= TINY_MAX_BYTES)) {
-        const struct hot_static *anchor = hot_anchor();
-        size_t offset = anchor->tiny_offset[(bytes + 15) / 16];
-        /* Table first: the anchor's register is free for the hot block then (GCC 12: two instructions less). */
-        __asm__("" : "+r"(offset), "+r"(anchor));
-        const struct hot *hot = hot_self(anchor);
-        void **top = load_relaxed(&hot_magazine_at(hot, offset)->top);
-        void *block = *top;
-        if (LIKELY(block != NULL)) {
-            HOT_FORGET(offset);
-            store_relaxed(&hot_magazine_at(hot, offset)->top, top - 1);
+        void *block = hot_pop_tiny(bytes);
+        if (LIKELY(block != NULL))
             return block;
-        }
     }
     return slow(bytes);
 }
@@ -143,24 +165,22 @@ typedef void (*hot_free_slow_fn)(void *block);
 
 FAST void hot_free(void *block, hot_free_slow_fn slow)
 {
-    const struct hot *hot = hot_self(hot_anchor());
-    uintptr_t base = hot->window_base;
+    uintptr_t base = hot_thread.window_base;
     uint64_t slab = ((uintptr_t)block - base) >> SLAB_SHIFT;
-    if (UNLIKELY(slab >= hot->limit))
+    if (UNLIKELY(slab >= hot_thread.limit))
         goto out;
     /* relaxed: for a block of ours the word was written by this thread, or before it adopted the heap */
-    size_t offset = load_relaxed((uint32_t *)base + slab) ^ hot->tag;
+    size_t offset = load_relaxed((uint32_t *)base + slab) ^ hot_thread.tag;
     if (UNLIKELY(offset >= BIN_COUNT * BIN_STRIDE_BYTES))
         goto out;
-    void **top = load_relaxed(&hot_magazine_at(hot, offset)->top);
+    struct magazine *m = hot_magazine_at(hot_thread.self, offset);
+    void **top = load_relaxed(&m->top);
     if (UNLIKELY(*top == block)) /* freed twice in a row */
         goto out;
-    HOT_FORGET(offset);
-    if (UNLIKELY(top >= hot_magazine_at(hot, offset)->end))
+    if (UNLIKELY(top >= m->end))
         goto out;
-    HOT_FORGET(offset);
     top[1] = block;
-    hot_advance(hot, offset, top);
+    hot_advance(m, top);
     return;
 out:
     slow(block);

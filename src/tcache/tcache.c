@@ -14,7 +14,7 @@
 
 struct tcache *tcache_self(void)
 {
-    return hot_delta == 0 ? NULL : (struct tcache *)((char *)&hot_anchor()->empty + hot_delta);
+    return (struct tcache *)hot_thread.self; /* its first member */
 }
 
 struct tcache *tcache_self_or_attach(void)
@@ -42,16 +42,19 @@ bool tcache_init(struct tcache *t)
 
 void tcache_enter(struct tcache *t)
 {
-    t->hot.window_base = window.base;
-    t->hot.limit = load_acquire(&window.limit);
-    t->hot.tag = t->heap.id << MAP_OWNER_SHIFT;
     t->slow_left = TICK_SLOW_OPERATIONS; /* a thread that fork left behind may have been about to set it */
-    hot_delta = (char *)&t->hot - (char *)&hot_static.empty;
+    hot_thread = (struct hot_thread){
+        .delta = (char *)&t->hot - (char *)&hot_static.empty,
+        .window_base = window.base,
+        .limit = load_acquire(&window.limit),
+        .tag = t->heap.id << MAP_OWNER_SHIFT,
+        .self = &t->hot,
+    };
 }
 
 void tcache_leave(void)
 {
-    hot_delta = 0;
+    hot_thread = (struct hot_thread){ 0 };
 }
 
 void tcache_forget(struct tcache *t)
@@ -232,7 +235,7 @@ static void check_is_block(const struct place *place, const void *block, const c
 static void free_own(struct tcache *t, unsigned bin, void *block)
 {
     struct magazine *m = &t->hot.bins[bin];
-    t->hot.limit = load_acquire(&window.limit);
+    hot_thread.limit = load_acquire(&window.limit);
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
     if (UNLIKELY(load_relaxed(&m->top) >= m->end))

@@ -118,7 +118,7 @@ static void test_what_goes_the_slow_way(void **state)
     void *theirs = cache_take(other, 6);
     tcache_flush_bin(t, 6);
     tcache_enter(t);
-    t->hot.limit = window.limit;
+    hot_thread.limit = window.limit;
     assert_false(is_taken(theirs));
     assert_false(is_taken(NULL));
     assert_false(is_taken(&marker));
@@ -136,9 +136,9 @@ static void test_what_goes_the_slow_way(void **state)
     t->hot.bins[6].end = t->bins[6].bottom; /* a checked mode */
     assert_false(is_taken(mine[0]));
     t->hot.bins[6].end = t->bins[6].bottom + capacity;
-    t->hot.limit = 0; /* a limit that lags behind is only slow */
+    hot_thread.limit = 0; /* a limit that lags behind is only slow */
     assert_false(is_taken(mine[0]));
-    t->hot.limit = window.limit;
+    hot_thread.limit = window.limit;
     for (unsigned i = 0; i < capacity; i++)
         assert_true(is_taken(mine[i]));
     tcache_leave();

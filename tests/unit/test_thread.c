@@ -62,7 +62,7 @@ static void test_first_thread_keeps_its_cache(void **state)
     assert_true(thread_is_first());
     assert_int_equal(load_relaxed(&t->heap.state), HEAP_ATTACHED);
     /* The loader may reset the thread-locals after early allocations: the same cache is found again. */
-    hot_delta = 0;
+    hot_thread = (struct hot_thread){ 0 };
     api_free(block);
     assert_ptr_equal(tcache_self(), t);
     assert_int_equal(t->heap.bins[6].outstanding, magazine_count(t, 6));
