@@ -39,17 +39,8 @@ void *api_calloc_slow(size_t bytes)
     return block == NULL || zeroed ? block : memset(block, 0, bytes);
 }
 
-void *api_realloc(void *block, size_t bytes)
+static NOINLINE void *realloc_moves(void *block, size_t bytes)
 {
-    if (block == NULL)
-        return api_malloc(bytes);
-    if (UNLIKELY(bytes == 0)) {
-        api_free(block);
-        return NULL;
-    }
-    void *same = tcache_resize_in_place(block, bytes);
-    if (same != NULL)
-        return same;
     const int saved_errno = errno;
     const size_t have = tcache_usable_bytes(block);
     void *copy = api_malloc(bytes);
@@ -62,6 +53,19 @@ void *api_realloc(void *block, size_t bytes)
     memcpy(copy, block, bytes < have ? bytes : have);
     api_free(block);
     return copy;
+}
+
+/* What moves a block is a function of its own, so that a block that may stay needs none of its registers saved. */
+void *api_realloc(void *block, size_t bytes)
+{
+    if (block == NULL)
+        return api_malloc(bytes);
+    if (UNLIKELY(bytes == 0)) {
+        api_free(block);
+        return NULL;
+    }
+    void *same = tcache_resize_in_place(block, bytes);
+    return LIKELY(same != NULL) ? same : realloc_moves(block, bytes);
 }
 
 void *api_reallocarray(void *block, size_t count, size_t size)
@@ -103,21 +107,39 @@ void *api_reallocf(void *block, size_t bytes)
 }
 
 /* As api_aligned, but leaves errno alone. */
-static void *aligned_block(size_t alignment, size_t bytes)
+static NOINLINE void *aligned_missed(size_t alignment, size_t bytes)
 {
     bool zeroed;
     return tcache_malloc_aligned(bytes, alignment, &zeroed);
 }
 
-void *api_aligned(size_t alignment, size_t bytes)
+/* The hit: a block whose size is a multiple of the alignment is at one as well (bin_of_aligned). What is no power of two,
+ * where nothing is wanted, or so much that the sum wraps around, is left to others: `whole` is 0 then, or the first
+ * test fails. */
+FAST void *aligned_hit(size_t alignment, size_t bytes)
 {
-    void *block = aligned_block(alignment, bytes);
+    const size_t mask = alignment - 1;
+    const size_t whole = (bytes + mask) & ~mask;
+    if (UNLIKELY((alignment & mask) != 0 || whole - 1 >= MEDIUM_MAX_BYTES))
+        return NULL;
+    return whole <= TINY_MAX_BYTES ? hot_pop_tiny(whole) : hot_pop_medium(whole);
+}
+
+static NOINLINE void *aligned_or_enomem(size_t alignment, size_t bytes)
+{
+    void *block = aligned_missed(alignment, bytes);
     if (UNLIKELY(block == NULL))
         errno = ENOMEM;
     return block;
 }
 
-void *api_memalign(size_t alignment, size_t bytes)
+void *api_aligned(size_t alignment, size_t bytes)
+{
+    void *block = aligned_hit(alignment, bytes);
+    return LIKELY(block != NULL) ? block : aligned_or_enomem(alignment, bytes);
+}
+
+static NOINLINE void *memalign_missed(size_t alignment, size_t bytes)
 {
     const size_t highest = SIZE_MAX / 2 + 1;
     if (UNLIKELY(alignment > highest)) {
@@ -126,16 +148,31 @@ void *api_memalign(size_t alignment, size_t bytes)
     }
     if (UNLIKELY(!is_power_of_two(alignment)))
         alignment = alignment == 0 ? 1 : (size_t)2 << highest_bit(alignment);
-    return api_aligned(alignment, bytes);
+    return aligned_or_enomem(alignment, bytes);
+}
+
+void *api_memalign(size_t alignment, size_t bytes)
+{
+    void *block = aligned_hit(alignment, bytes);
+    return LIKELY(block != NULL) ? block : memalign_missed(alignment, bytes);
+}
+
+static NOINLINE int posix_memalign_missed(void **block, size_t alignment, size_t bytes)
+{
+    if (UNLIKELY(!is_power_of_two(alignment) || alignment % sizeof(void *) != 0))
+        return EINVAL;
+    void *aligned = aligned_missed(alignment, bytes);
+    if (UNLIKELY(aligned == NULL))
+        return ENOMEM;
+    *block = aligned;
+    return 0;
 }
 
 int api_posix_memalign(void **block, size_t alignment, size_t bytes)
 {
-    if (UNLIKELY(!is_power_of_two(alignment) || alignment % sizeof(void *) != 0))
-        return EINVAL;
-    void *aligned = aligned_block(alignment, bytes);
-    if (UNLIKELY(aligned == NULL))
-        return ENOMEM;
+    void *aligned;
+    if (UNLIKELY(alignment < sizeof(void *)) || (aligned = aligned_hit(alignment, bytes)) == NULL)
+        return posix_memalign_missed(block, alignment, bytes);
     *block = aligned;
     return 0;
 }

@@ -404,15 +404,8 @@ SLOW static void *guarded_resize(const struct place *place, void *block, size_t 
     return block;
 }
 
-void *tcache_resize_in_place(void *block, size_t bytes)
+static NOINLINE void *resize_large(void *block, size_t bytes)
 {
-    struct place place;
-    if (find_place(block, &place)) {
-        check_is_block(&place, block, "realloc of a pointer into the middle of a block");
-        if (UNLIKELY(guard_is_on()))
-            return guarded_resize(&place, block, bytes);
-        return is_worth_keeping(bytes, place.info->block_bytes) ? block : NULL;
-    }
     size_t have = large_usable_bytes(block);
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
     if (is_worth_keeping(bytes, have))
@@ -426,4 +419,17 @@ void *tcache_resize_in_place(void *block, size_t bytes)
     /* At the memory limit: a copy would need still more. */
     tcache_reclaim(0);
     return large_resize(block, bytes);
+}
+
+void *tcache_resize_in_place(void *block, size_t bytes)
+{
+    struct place place;
+    if (UNLIKELY(!find_place(block, &place)))
+        return resize_large(block, bytes);
+    check_is_block(&place, block, "realloc of a pointer into the middle of a block");
+    if (UNLIKELY(guard_is_on())) {
+        const struct place guarded = place; /* a copy, so that only this way needs an address and stack */
+        return guarded_resize(&guarded, block, bytes);
+    }
+    return is_worth_keeping(bytes, place.info->block_bytes) ? block : NULL;
 }
