@@ -69,7 +69,7 @@ void lock_check_order(const struct lock *l)
 void lock_fork_take(struct lock *l)
 {
     uint32_t expected = 0;
-    lock_count_up(l); /* no check of order: two of rank LOCK_HEAP are taken, the thread's own and the stray heap's */
+    lock_count_up(l->rank); /* no check of order: two of rank LOCK_HEAP are taken, the thread's own and the stray heap's */
     if (!cas_strong_acquire(&l->word, &expected, 1))
         lock_acquire_contended(l);
     store_relaxed(&l->forking, 1);

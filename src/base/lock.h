@@ -54,16 +54,16 @@ void lock_check_order(const struct lock *l);
 
 /* Counted before the lock is taken and after it is given back: a signal handler in between must see that this thread may
  * hold it (lifecycle/fork.c). The barrier is the compiler's: the handler runs on the same core. */
-FAST void lock_count_up(const struct lock *l)
+FAST void lock_count_up(enum lock_rank rank)
 {
-    lock_ranks_held += 1u << (l->rank * LOCK_RANK_BITS);
+    lock_ranks_held += 1u << (rank * LOCK_RANK_BITS);
     __asm__ volatile("" ::: "memory");
 }
 
-FAST void lock_count_down(const struct lock *l)
+FAST void lock_count_down(enum lock_rank rank)
 {
     __asm__ volatile("" ::: "memory");
-    lock_ranks_held -= 1u << (l->rank * LOCK_RANK_BITS);
+    lock_ranks_held -= 1u << (rank * LOCK_RANK_BITS);
 }
 
 FAST void lock_init(struct lock *l, enum lock_rank rank)
@@ -73,36 +73,47 @@ FAST void lock_init(struct lock *l, enum lock_rank rank)
     l->rank = rank;
 }
 
-FAST void lock_acquire(struct lock *l)
+/* `rank` is the lock's: where it is a constant, it need not be looked up. */
+FAST void lock_acquire_as(struct lock *l, enum lock_rank rank)
 {
     uint32_t expected = 0;
     lock_check_order(l);
-    lock_count_up(l);
+    lock_count_up(rank);
     if (UNLIKELY(!cas_strong_acquire(&l->word, &expected, 1))) {
         if (lock_is_open(l))
-            lock_count_down(l);
+            lock_count_down(rank);
         else
             lock_acquire_contended(l);
     }
 }
 
+FAST void lock_acquire(struct lock *l)
+{
+    lock_acquire_as(l, l->rank);
+}
+
 FAST bool lock_try(struct lock *l)
 {
     uint32_t expected = 0;
-    lock_count_up(l);
+    lock_count_up(l->rank);
     if (LIKELY(cas_strong_acquire(&l->word, &expected, 1)))
         return true;
-    lock_count_down(l);
+    lock_count_down(l->rank);
     return lock_is_open(l);
 }
 
-FAST void lock_release(struct lock *l)
+FAST void lock_release_as(struct lock *l, enum lock_rank rank)
 {
     if (UNLIKELY(load_relaxed(&l->forking) | load_relaxed(&lock_aborting)) && lock_is_open(l))
         return;
     if (UNLIKELY(exchange_release(&l->word, 0) == 2))
         lock_release_contended(l);
-    lock_count_down(l);
+    lock_count_down(rank);
+}
+
+FAST void lock_release(struct lock *l)
+{
+    lock_release_as(l, l->rank);
 }
 
 /* fork: take before (in rank order, then lock_fork_begin), give back after in both processes (lock_fork_end first). */
