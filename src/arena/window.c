@@ -104,6 +104,8 @@ static bool window_try(uintptr_t base, size_t bytes)
     superslab_table = (struct superslab *)at;
 
     window.base = base;
+    window.origin.words = base - (base >> SLAB_SHIFT) * sizeof(uint32_t);
+    window.origin.slabs = (uintptr_t)window.slabs - (base >> SLAB_SHIFT) * SLAB_RECORD_BYTES;
     window.first_superslab = (uint32_t)(align_up(slab_count * sizeof(uint32_t), SUPERSLAB_BYTES) >> SUPERSLAB_SHIFT);
     window.superslab_max = (uint32_t)((bytes - metadata) >> SUPERSLAB_SHIFT);
     if (window_grow(window.first_superslab))

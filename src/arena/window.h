@@ -40,6 +40,12 @@
 #define REMOTE_RECORD_BYTES 64u
 #define BITMAP_BYTES 512u /* one bit per 16-byte block of a slab */
 
+/* Where the map's words and the slabs' records would begin if address 0 lay in slab 0: an address, shifted, is its own
+ * index. */
+struct window_origin {
+    uintptr_t words, slabs;
+};
+
 struct window {
     uintptr_t base;      /* written once at start; 0: no window could be had, everything is a huge mapping */
     uint32_t first_superslab;
@@ -48,6 +54,7 @@ struct window {
     char *remotes;       /* REMOTE_RECORD_BYTES per slab index */
     char *free_bitmaps;  /* BITMAP_BYTES per slab index, for bins of small blocks only */
     char *remote_bitmaps;
+    struct window_origin origin; /* fixed once the window stands */
     uint64_t limit;      /* atomic; slab indexes below are backed by metadata. Rises only: release store under
                             LOCK_ARENA, acquire load */
 };

@@ -12,11 +12,9 @@
 enum { LOOKS_USUALLY = 1, LOOKS_RARELY = 8 };
 
 enum {
-    /* What one batch takes or puts, beside its number of blocks, because some call has to wait for it: whole runs of
-     * neighbours or single blocks, of which one that is put costs more. See decision 0010. */
+    /* What one batch takes, beside its number of blocks, because some call has to wait for it: whole runs of neighbours or
+     * single blocks. See decision 0010. */
     REFILL_PIECES = 64,
-    FLUSH_PIECES = 32,
-    CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
 };
 
 void heap_list_push(struct heap *h, uint32_t slab)

@@ -114,70 +114,10 @@ SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *
     check_fail("double free", (char *)window_slab_address(index) + number * info->block_bytes);
 }
 
-static void check_all_out(uint32_t index, uint32_t first, uint32_t count)
-{
-    const struct slab *s = slab_at(index);
-    for (uint32_t end = first + count; first < end; first = (first / 64 + 1) * 64) {
-        uint64_t wrong = s->words[first / 64] & slab_range_mask(first, end - first);
-        if (UNLIKELY(wrong != 0))
-            slab_fail_double_free(index, bin_info(s->bin), first / 64, wrong);
-    }
-}
-
-/* How many of the first `count` addresses are `step` apart, at least one. In pairs, as write_run. */
-FAST unsigned count_steps(void *const *blocks, unsigned count, uintptr_t step)
-{
-    uintptr_t address = (uintptr_t)blocks[0];
-    const address_pair two = { 2 * step, 2 * step };
-    address_pair expected = { address, address + step };
-    unsigned found = 0;
-    while (found + 8 <= count) {
-        const address_pair *pairs = (const address_pair *)(blocks + found);
-        address_pair differ = pairs[0] ^ expected;
-        expected += two;
-        differ |= pairs[1] ^ expected;
-        expected += two;
-        differ |= pairs[2] ^ expected;
-        expected += two;
-        differ |= pairs[3] ^ expected;
-        expected += two;
-        if ((differ[0] | differ[1]) != 0)
-            break;
-        found += 8;
-    }
-    for (address += found * step; found < count && (uintptr_t)blocks[found] == address; address += step)
-        found++;
-    return found;
-}
-
-unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count)
-{
-    struct slab *s = slab_at(index);
-    uintptr_t address = (uintptr_t)blocks[0];
-    uint32_t offset = (uint32_t)(address - (uintptr_t)window_slab_address(index));
-    uint32_t number = bin_block_index(info, offset);
-    if (UNLIKELY(number * info->block_bytes != offset || number >= s->block_count))
-        slab_fail_put(index, blocks[0]);
-    uintptr_t step = count > 1 ? (uintptr_t)blocks[1] - address : 0;
-    bool down = step != info->block_bytes;
-    uint32_t most = down ? number + 1 : s->block_count - number; /* the neighbour may be another slab's */
-    if (count > most)
-        count = most;
-    unsigned found = count_steps(blocks, count, step);
-    uint32_t lowest = down ? number + 1 - found : number;
-    check_all_out(index, lowest, found); /* before anything changes: the report is to find the fault still there */
-    for (uint32_t at = lowest, end = lowest + found; at < end; at = (at / 64 + 1) * 64)
-        s->words[at / 64] |= slab_range_mask(at, end - at);
-    if (lowest / 64 < s->first_word)
-        s->first_word = lowest / 64;
-    s->free_count += found;
-    return found;
-}
-
-SLOW NORETURN void slab_fail_put(uint32_t index, const void *block)
+SLOW NORETURN void slab_fail_put(const void *block)
 {
     /* An address that is no block's fails here ... */
-    slab_block_number(bin_info(slab_at(index)->bin), block);
+    slab_block_number(bin_info_of_map_word(load_relaxed(window_word((uint32_t)window_slab_index(block)))), block);
     /* ... so it is a block that is free already, or was never handed out. */
     check_fail("double free", block);
 }

@@ -93,8 +93,8 @@ unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces)
 /* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
  * slab is attached. */
 SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong);
-/* Says what is wrong with freeing `block`, which slab_put refused. */
-SLOW NORETURN void slab_fail_put(uint32_t index, const void *block);
+/* Says what is wrong with freeing `block`, an address in an attached slab. */
+SLOW NORETURN void slab_fail_put(const void *block);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
 /* Aborts if `block`, an address in a slab of this bin, is no block. Returns its number. Touches only what is fixed while the slab is attached,
@@ -116,54 +116,11 @@ FAST uint64_t slab_range_mask(uint32_t first, uint32_t count)
     return ones << (first % 64);
 }
 
-/* Marks blocks of one slab free, which follow one another in memory, up or down: as many of the first `count` addresses
- * as do so inside the slab that holds the first, at least that one. Aborts on a double free or an address that is no
- * block's. Returns how many. */
-unsigned slab_put_neighbours(uint32_t index, const struct bin_info *info, void *const *blocks, unsigned count);
-
 /* Do two addresses of one bin look like neighbours? They may still lie in two slabs. */
 FAST bool slab_are_neighbours(const struct bin_info *info, const void *a, const void *b)
 {
     uintptr_t distance = (uintptr_t)b - (uintptr_t)a;
     return distance == info->block_bytes || distance == (uintptr_t)0 - info->block_bytes;
-}
-
-/* What slab_put needs of a bin, in the width it is used in. */
-struct slab_divisor {
-    uint64_t run_mask, reciprocal;
-};
-
-FAST struct slab_divisor slab_divisor(const struct bin_info *info)
-{
-    return (struct slab_divisor){ info->run_mask, info->reciprocal };
-}
-
-/* product: reciprocal * offset. Its upper half is the block's number; its lower half is below the reciprocal for multiples of
- * the block size only (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019; the unit test tries all). */
-FAST bool slab_is_multiple(struct slab_divisor by, uint64_t product)
-{
-    return (uint32_t)product < (uint32_t)by.reciprocal;
-}
-
-/* Marks one block free; aborts on a double free or an address that is no block's. True: the slab may have been full,
- * or all of it is free now. Inline: a shuffled batch is made of such, and what each costs is counted in instructions. */
-FAST bool slab_put(uint32_t index, struct slab *s, struct slab_divisor by, void *block)
-{
-    uint64_t product = ((uintptr_t)block & by.run_mask) * by.reciprocal;
-    uint32_t number = (uint32_t)(product >> 32);
-    uint32_t word = (uint32_t)(product >> 38);
-    uint64_t *words = s->words;
-    uint64_t bits = words[word];
-    if (UNLIKELY(!slab_is_multiple(by, product) || (bits >> (number % 64) & 1) != 0))
-        slab_fail_put(index, block);
-    words[word] = bits | (uint64_t)1 << (number % 64);
-    uint32_t free_count = s->free_count + 1;
-    s->free_count = free_count;
-    if (UNLIKELY(word < s->first_word)) {
-        s->first_word = word;
-        return true;
-    }
-    return UNLIKELY(free_count == s->block_count);
 }
 
 #endif

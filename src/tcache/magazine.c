@@ -144,8 +144,8 @@ FAST uint32_t usable_slots(const struct tcache_bin *b)
     return b->opened ? b->capacity : 0;
 }
 
-/* To the array's start. Under the heap's lock, so that statistics see both bottom and top before or behind it. */
-static NOINLINE void slide_down(struct tcache *t, unsigned bin)
+/* Under the heap's lock, so that statistics see both bottom and top before or behind it. */
+NOINLINE void magazine_slide_down(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     uint32_t count = magazine_count(t, bin);
@@ -162,7 +162,7 @@ FAST void set_end(struct tcache *t, unsigned bin)
     const struct tcache_bin *b = &t->bins[bin];
     void **end = b->bottom + usable_slots(b);
     if (UNLIKELY(end >= b->array + b->slots))
-        slide_down(t, bin);
+        magazine_slide_down(t, bin);
     else
         t->hot.bins[bin].end = end;
 }

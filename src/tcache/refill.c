@@ -10,6 +10,8 @@ enum {
     BATCH_MAX_BYTES = 65536,
     FRESH_MAX_BYTES = 4096, /* of a batch, in blocks that nobody has had, unless the first batch is more */
     BATCH_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
+    REFILL_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
+    FLUSH_MAX_BLOCKS = 64,
 };
 
 static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
@@ -96,7 +98,7 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
     bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
     uint32_t batch = b->streak == 0 || is_fixed ? base : b->batch * 2u;
     uint32_t most = BATCH_MAX_BYTES / block_bytes;
-    most = most < BATCH_MAX_BLOCKS ? most : BATCH_MAX_BLOCKS;
+    most = most < REFILL_MAX_BLOCKS ? most : REFILL_MAX_BLOCKS;
     if (batch > most && batch > base)
         batch = most > base ? most : base;
     if (batch > b->capacity)
@@ -139,30 +141,38 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     return block;
 }
 
-static void flush_some(struct tcache *t, unsigned bin)
+/* The bin is closed, or has no room in the budget. */
+static NOINLINE void free_into_closed(struct tcache *t, unsigned bin, void *block)
 {
-    struct tcache_bin *b = &t->bins[bin];
-    b->streak = 0;
-    b->turns |= 1;
-    uint32_t have = magazine_count(t, bin);
-    uint32_t half = have - have / 2;
-    uint32_t most = half < BATCH_MAX_BLOCKS ? half : BATCH_MAX_BLOCKS;
-    void **bottom = b->bottom;
-    unsigned count = heap_flush_bounded(&t->heap, bin, bottom + 1, most);
-    magazine_place(t, bin, bottom + count, t->hot.bins[bin].top);
+    open_bin(t, bin);
+    const uint32_t capacity = t->bins[bin].capacity, have = magazine_count(t, bin);
+    if (capacity == 0) {
+        heap_flush(&t->heap, bin, &block, 1);
+        return;
+    }
+    if (have >= capacity) /* what a refill brought that closed the bin, for want of memory */
+        flush_oldest(t, bin, have - capacity / 2);
+    hot_push(&t->hot.bins[bin], block);
 }
 
 void tcache_free_full(struct tcache *t, unsigned bin, void *block)
 {
     struct magazine *m = &t->hot.bins[bin];
+    struct tcache_bin *b = &t->bins[bin];
     tcache_note_slow(t);
-    open_bin(t, bin);
-    if (UNLIKELY(t->bins[bin].capacity == 0)) {
-        heap_flush(&t->heap, bin, &block, 1);
+    /* The compiler is to keep what it would compute again and again. */
+    __asm__("" : "+r"(m), "+r"(b));
+    if (UNLIKELY(m->end == b->bottom)) {
+        free_into_closed(t, bin, block);
         return;
     }
-    if (load_relaxed(&m->top) >= m->end)
-        flush_some(t, bin);
+    if (LIKELY(load_relaxed(&m->top) >= m->end)) { /* the tick may have made room */
+        const uint32_t half = (b->capacity + 1) / 2;
+        b->streak = 0;
+        b->turns |= 1;
+        unsigned count = heap_flush_bounded(&t->heap, bin, b->bottom + 1, half < FLUSH_MAX_BLOCKS ? half : FLUSH_MAX_BLOCKS);
+        magazine_raise(t, bin, count);
+    }
     CHECK(load_relaxed(&m->top) < m->end, "a magazine is longer than its array", block);
     hot_push(m, block);
 }
@@ -181,7 +191,7 @@ void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling)
         b->capacity = b->capacity < ceiling ? b->capacity : ceiling;
     } else if (b->capacity > ceiling) {
         for (uint32_t have = magazine_count(t, bin); have > ceiling; have = magazine_count(t, bin))
-            flush_oldest(t, bin, have - ceiling < BATCH_MAX_BLOCKS ? have - ceiling : BATCH_MAX_BLOCKS);
+            flush_oldest(t, bin, have - ceiling < FLUSH_MAX_BLOCKS ? have - ceiling : FLUSH_MAX_BLOCKS);
         magazine_shrink(t, bin, ceiling);
     } else if (stood_at_it) {
         magazine_grow(t, bin);

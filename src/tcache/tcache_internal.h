@@ -59,6 +59,22 @@ FAST uint32_t magazine_ceiling(const struct tcache *t, unsigned bin)
     return load_relaxed(&t->bins[bin].ceiling);
 }
 
+/* Back to the array's start, where there is room for a full magazine. */
+void magazine_slide_down(struct tcache *t, unsigned bin);
+
+/* The bin is open, and its magazine gives up the `count` oldest entries. */
+FAST void magazine_raise(struct tcache *t, unsigned bin, uint32_t count)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    struct magazine *m = &t->hot.bins[bin];
+    void **bottom = b->bottom + count, **end = m->end + count;
+    *bottom = NULL;
+    store_relaxed(&b->bottom, bottom);
+    m->end = end;
+    if (UNLIKELY(end >= b->array + b->slots))
+        magazine_slide_down(t, bin);
+}
+
 /* Blocks without a cache. */
 void *stray_malloc(unsigned bin);
 

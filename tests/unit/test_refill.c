@@ -415,6 +415,33 @@ static void test_memory_is_out(void **state)
     assert_child_passes(refill_without_memory, new_cache());
 }
 
+/* A refill that finds no memory closes every bin, and may leave its blocks in the closed one. */
+static void test_a_closed_bin_may_hold_blocks(void **state)
+{
+    (void)state;
+    struct tcache *t = new_cache();
+    void *block = cache_take(t, 6);
+    for (uint32_t count = 1; count < 40; count++) {
+        while (t->bins[6].capacity < 40)
+            magazine_grow(t, 6);
+        for (uint32_t i = 0; i < count; i++)
+            held[i] = cache_take(t, 6);
+        tcache_flush_bin(t, 6);
+        for (uint32_t i = 0; i < count; i++)
+            cache_give(t, 6, held[i]);
+        assert_int_equal(magazine_count(t, 6), count);
+        magazine_close(t, 6);
+        cache_give(t, 6, block);
+        assert_true(t->hot.bins[6].top <= t->hot.bins[6].end);
+        assert_int_equal(t->hot.bins[6].end - t->bins[6].bottom, t->bins[6].capacity);
+        assert_int_equal(t->heap.bins[6].outstanding, magazine_count(t, 6));
+        block = cache_take(t, 6);
+        tcache_flush_bin(t, 6);
+    }
+    cache_give(t, 6, block);
+    tcache_flush_all(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +459,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_richest_bin_makes_room, reset_policy),
         cmocka_unit_test_setup(test_checked_mode, reset_policy),
         cmocka_unit_test_setup(test_memory_is_out, reset_policy),
+        cmocka_unit_test_setup(test_a_closed_bin_may_hold_blocks, reset_policy),
     };
     return cmocka_run_group_tests_name("refill", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 #include "unit.h"
 
 #include "fresh_arena.h"
-#include "slab/slab.h"
+#include "slab/put.h"
 
 /* A run for the bin, as the heap attaches it. */
 static uint32_t new_run(unsigned bin)
@@ -11,6 +11,8 @@ static uint32_t new_run(unsigned bin)
     const uint32_t slab = arena_alloc(slabs, slabs, NULL, &zeroed);
     CHECK(slab != SLAB_NONE, "memory for the test", NULL);
     slab_init(slab, bin);
+    for (uint32_t i = 0; i < slabs; i++)
+        store_relaxed(window_word(slab + i), 1u << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     return slab;
 }
 
@@ -31,7 +33,7 @@ static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
 {
     const struct slab *s = slab_at(slab);
     const uint32_t before = s->free_count;
-    const bool turned = slab_put(slab, slab_at(slab), slab_divisor(info), block);
+    const bool turned = slab_put(slab_at(slab), slab_divisor(info), (uintptr_t)block);
     assert_int_equal(s->free_count, before + 1);
     if (before == 0 || before + 1 == info->block_count)
         assert_true(turned);
@@ -118,7 +120,19 @@ static void test_pieces_are_bounded(void **state)
     }
 }
 
-/* One call takes neighbours in one slab, upwards or downwards, over words' ends, and no further. */
+/* As many as one call takes of neighbours in this direction. */
+static unsigned put_run(uint32_t slab, const struct bin_info *info, void *const *run, unsigned count, bool is_up)
+{
+    const uint32_t before = slab_at(slab)->free_count;
+    bool turned;
+    const unsigned found = slab_put_neighbours(slab_at(slab), info, run, count, is_up, &turned);
+    assert_int_equal(slab_at(slab)->free_count, before + found);
+    assert_int_equal(turned, before == 0 || before + found == info->block_count);
+    assert_true(slab_is_valid(slab));
+    return found;
+}
+
+/* One call takes neighbours in one bitmap word, upwards or downwards, and no further. */
 static void test_neighbours_go_back_together(void **state)
 {
     (void)state;
@@ -128,28 +142,46 @@ static void test_neighbours_go_back_together(void **state)
         static void *out[SLAB_BYTES / 16];
         static void *batch[SLAB_BYTES / 16 + 1];
         const unsigned count = info->block_count;
-        for (unsigned down = 0; down < 2; down++) {
+        for (unsigned is_up = 0; is_up < 2; is_up++) {
             assert_int_equal(take(slab, &out[count - 1], count), count);
             for (unsigned i = 0; i < count; i++)
-                batch[i] = block_of(slab, info, down ? count - 1 - i : i);
+                batch[i] = block_of(slab, info, is_up ? i : count - 1 - i);
             /* What stands behind the slab's end looks like one more neighbour where the run has no unused tail. */
-            batch[count] = (char *)batch[count - 1] + (down ? -(ptrdiff_t)info->block_bytes : (ptrdiff_t)info->block_bytes);
+            batch[count] = (char *)batch[count - 1] + (is_up ? (ptrdiff_t)info->block_bytes : -(ptrdiff_t)info->block_bytes);
             assert_true(slab_are_neighbours(info, batch[0], batch[1]));
             assert_false(slab_are_neighbours(info, batch[0], batch[2]));
-            assert_int_equal(slab_put_neighbours(slab, info, batch, 1), 1);
-            assert_int_equal(slab_put_neighbours(slab, info, batch + 1, 2), 2); /* never more than asked */
-            assert_true(slab_is_valid(slab));
-            assert_int_equal(slab_put_neighbours(slab, info, batch + 3, count + 1 - 3), count - 3);
+            assert_int_equal(put_run(slab, info, batch, 1, is_up), 1);
+            assert_int_equal(put_run(slab, info, batch + 1, 2, is_up), 2); /* never more than asked */
+            for (unsigned i = 3; i < count;) {
+                const unsigned number = is_up ? i : count - 1 - i;
+                const unsigned in_word = is_up ? 64 - number % 64 : number % 64 + 1;
+                const unsigned found = put_run(slab, info, batch + i, count + 1 - i, is_up);
+                assert_int_equal(found, in_word < count - i ? in_word : count - i);
+                i += found;
+            }
             assert_int_equal(slab_at(slab)->free_count, count);
-            assert_true(slab_is_valid(slab));
         }
         assert_int_equal(take(slab, &out[5], 6), 6);
         void *broken[] = {out[5], out[4], out[2], out[3], out[0]}; /* blocks 0 1 3 2 5 */
-        assert_int_equal(slab_put_neighbours(slab, info, broken, 5), 2);
-        assert_int_equal(slab_put_neighbours(slab, info, broken + 2, 3), 2);
-        assert_int_equal(slab_put_neighbours(slab, info, broken + 4, 1), 1);
+        assert_int_equal(put_run(slab, info, broken, 5, true), 2);
+        assert_int_equal(put_run(slab, info, broken + 2, 3, false), 2);
+        assert_int_equal(put_run(slab, info, broken + 4, 1, true), 1);
         assert_int_equal(slab_at(slab)->free_count, count - 1);
-        assert_true(slab_is_valid(slab));
+    }
+}
+
+/* Eight addresses are compared at a time: a run that ends at any place is seen to end there. */
+static void test_steps_are_counted(void **state)
+{
+    (void)state;
+    void *addresses[40];
+    for (unsigned end = 1; end < ARRAY_COUNT(addresses); end++) {
+        for (unsigned i = 0; i < ARRAY_COUNT(addresses); i++)
+            addresses[i] = (void *)(uintptr_t)(0x10000 + i * 48 + (i == end ? 16 : 0));
+        for (unsigned count = 1; count <= ARRAY_COUNT(addresses); count++)
+            assert_int_equal(slab_count_steps(addresses, count, 48), count < end ? count : end);
+        addresses[end] = (void *)((uintptr_t)addresses[end] - 16 + ((uintptr_t)1 << 32)); /* in the upper half */
+        assert_int_equal(slab_count_steps(addresses, ARRAY_COUNT(addresses), 48), end);
     }
 }
 
@@ -232,7 +264,8 @@ static void put_neighbours(void *argument)
 {
     const struct misuse *m = argument;
     void *blocks[] = {(char *)m->block - m->info->block_bytes, m->block};
-    slab_put_neighbours(m->slab, m->info, blocks, 2);
+    bool turned;
+    slab_put_neighbours(slab_at(m->slab), m->info, blocks, 2, true, &turned);
 }
 
 static void put_word(void *argument)
@@ -362,6 +395,7 @@ int main(void)
         cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
         cmocka_unit_test_setup(test_pieces_are_bounded, fresh),
         cmocka_unit_test_setup(test_neighbours_go_back_together, fresh),
+        cmocka_unit_test(test_steps_are_counted),
         cmocka_unit_test(test_number_behind_the_last_block_is_padding),
         cmocka_unit_test(test_what_slab_put_divides_by),
         cmocka_unit_test_setup(test_words_of_remote_frees, fresh),
