@@ -155,7 +155,7 @@ static NOINLINE unsigned put_long_run_down(struct heap *h, unsigned bin, void *c
 }
 
 /* Which way is a guess, from the first four blocks: to be wrong costs one short batch. */
-unsigned heap_put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+unsigned heap_flush_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
 {
     const struct bin_info *info = bin_info(bin);
     if (UNLIKELY(count < 4 || info->run_slabs_log2 != 0))
@@ -172,6 +172,11 @@ unsigned heap_put_batch(struct heap *h, unsigned bin, void *const *blocks, unsig
 
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
 {
-    for (unsigned done = 0; done < count;)
-        done += heap_flush_bounded(h, bin, blocks + done, count - done);
+    while (count != 0) {
+        heap_flush_begin(h);
+        unsigned done = heap_flush_batch(h, bin, blocks, count);
+        heap_flush_end(h, bin, done);
+        blocks += done;
+        count -= done;
+    }
 }

@@ -84,22 +84,24 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want);
 unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh);
 /* Gives back blocks of this heap; aborts on a double free. Takes the heap's lock. */
 void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
-/* Puts the first of them, as many as somebody's free can wait for, into their slabs. Returns how many, at least one. Lock
- * held. */
-NOINLINE unsigned heap_put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
-/* The same, locked and counted. Inline: a free that overflows is made of this. */
-FAST unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
+/* The same for what somebody's free waits for, in three steps: lock, batch, and what counts it and unlocks. The batch puts the
+ * first of `blocks` into their slabs, not more than a free should wait for, and returns how many, at least one. */
+FAST void heap_flush_begin(struct heap *h)
+{
+    lock_acquire_as(&h->lock, LOCK_HEAP);
+}
+
+NOINLINE unsigned heap_flush_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count);
+
+FAST void heap_flush_end(struct heap *h, unsigned bin, unsigned count)
 {
     struct heap_bin *b = &h->bins[bin];
-    lock_acquire_as(&h->lock, LOCK_HEAP);
     b->flush_count++;
-    count = heap_put_batch(h, bin, blocks, count);
     b->flush_blocks += count;
     b->outstanding -= count;
     h->moved_blocks += count;
     lock_release_as(&h->lock, LOCK_HEAP);
     upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
-    return count;
 }
 
 /* Blocks refilled and flushed over the life of the process, as far as their threads have said so. Atomic relaxed. */

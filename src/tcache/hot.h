@@ -160,10 +160,12 @@ FAST void *hot_pop_medium(size_t bytes)
     return hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
 }
 
-/* slow: NULL, a full magazine, somebody else's block, large and huge ones, and everything that is wrong. */
+/* slow: NULL, somebody else's block, large and huge ones, and everything that is wrong. full: the magazine at this offset has no
+ * room for a block of this thread's. */
 typedef void (*hot_free_slow_fn)(void *block);
+typedef void (*hot_free_full_fn)(void *block, size_t offset);
 
-FAST void hot_free(void *block, hot_free_slow_fn slow)
+FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_full_fn full)
 {
     uintptr_t base = hot_thread.window_base;
     uint64_t slab = ((uintptr_t)block - base) >> SLAB_SHIFT;
@@ -179,6 +181,12 @@ FAST void hot_free(void *block, hot_free_slow_fn slow)
         goto out;
     if (UNLIKELY(top >= m->end))
         goto out;
+    HOT_FORGET(offset);
+    if (UNLIKELY(top >= hot_magazine_at(hot, offset)->end)) {
+        full(block, offset);
+        return;
+    }
+    HOT_FORGET(offset);
     top[1] = block;
     hot_advance(m, top);
     return;

@@ -144,16 +144,13 @@ FAST uint32_t usable_slots(const struct tcache_bin *b)
     return b->opened ? b->capacity : 0;
 }
 
-/* Under the heap's lock, so that statistics see both bottom and top before or behind it. */
 NOINLINE void magazine_slide_down(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
     uint32_t count = magazine_count(t, bin);
-    lock_acquire(&t->heap.lock);
     __builtin_memmove(b->array + 1, b->bottom + 1, count * sizeof(void *));
     store_relaxed(&b->bottom, b->array);
     store_relaxed(&t->hot.bins[bin].top, b->array + count);
-    lock_release(&t->heap.lock);
     t->hot.bins[bin].end = b->array + usable_slots(b);
 }
 
@@ -161,10 +158,13 @@ FAST void set_end(struct tcache *t, unsigned bin)
 {
     const struct tcache_bin *b = &t->bins[bin];
     void **end = b->bottom + usable_slots(b);
-    if (UNLIKELY(end >= b->array + b->slots))
+    if (UNLIKELY(end >= b->array + b->slots)) {
+        lock_acquire(&t->heap.lock);
         magazine_slide_down(t, bin);
-    else
+        lock_release(&t->heap.lock);
+    } else {
         t->hot.bins[bin].end = end;
+    }
 }
 
 static void set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)

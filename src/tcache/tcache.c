@@ -239,7 +239,7 @@ static void free_own(struct tcache *t, unsigned bin, void *block)
     if (UNLIKELY(*load_relaxed(&m->top) == block))
         check_fail("double free", block);
     if (UNLIKELY(load_relaxed(&m->top) >= m->end))
-        tcache_free_full(t, bin, block);
+        tcache_overflow(t, bin, block);
     else
         hot_push(m, block);
 }
@@ -361,6 +361,15 @@ void tcache_free_slow(void *block)
         return;
     }
     free_uncommon(block);
+}
+
+void tcache_free_full(void *block, size_t offset)
+{
+    struct tcache *t = tcache_self();
+    if (UNLIKELY(t->checked))
+        tcache_free_slow(block);
+    else
+        tcache_overflow(t, (unsigned)(offset / BIN_STRIDE_BYTES), block);
 }
 
 size_t tcache_usable_bytes(const void *block)

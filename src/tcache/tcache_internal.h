@@ -23,7 +23,7 @@ struct tcache *tcache_self_or_attach(void);
 /* A block of a bin whose magazine is empty. NULL: memory is out. */
 void *tcache_refill(struct tcache *t, unsigned bin);
 /* Frees a block of this heap whose magazine is full: gives the oldest ones back to the slabs first. */
-void tcache_free_full(struct tcache *t, unsigned bin, void *block);
+void tcache_overflow(struct tcache *t, unsigned bin, void *block);
 /* Closes bins that moved no batch since the last call, or had no room in the budget. */
 void tcache_close_idle(struct tcache *t);
 /* Magazines are empty: closes every bin. */
@@ -59,21 +59,9 @@ FAST uint32_t magazine_ceiling(const struct tcache *t, unsigned bin)
     return load_relaxed(&t->bins[bin].ceiling);
 }
 
-/* Back to the array's start, where there is room for a full magazine. */
+/* Back to the array's start, where there is room for a full magazine. The heap's lock is held, so that statistics see both
+ * bottom and top before or behind it. */
 void magazine_slide_down(struct tcache *t, unsigned bin);
-
-/* The bin is open, and its magazine gives up the `count` oldest entries. */
-FAST void magazine_raise(struct tcache *t, unsigned bin, uint32_t count)
-{
-    struct tcache_bin *b = &t->bins[bin];
-    struct magazine *m = &t->hot.bins[bin];
-    void **bottom = b->bottom + count, **end = m->end + count;
-    *bottom = NULL;
-    store_relaxed(&b->bottom, bottom);
-    m->end = end;
-    if (UNLIKELY(end >= b->array + b->slots))
-        magazine_slide_down(t, bin);
-}
 
 /* Blocks without a cache. */
 void *stray_malloc(unsigned bin);

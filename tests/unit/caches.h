@@ -49,7 +49,7 @@ static inline void cache_give(struct tcache *t, unsigned bin, void *block)
 {
     struct magazine *m = &t->hot.bins[bin];
     if (m->top >= m->end) {
-        tcache_free_full(t, bin, block);
+        tcache_overflow(t, bin, block);
         return;
     }
     m->top[1] = block;

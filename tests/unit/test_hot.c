@@ -3,7 +3,7 @@
 #include "caches.h"
 
 static unsigned slow_mallocs, slow_frees;
-static size_t slow_bytes;
+static size_t slow_bytes, full_offset; /* full_offset: SIZE_MAX, if not because of a full magazine */
 static void *slow_block;
 static int marker;
 
@@ -20,6 +20,12 @@ static void free_slow(void *block)
     slow_block = block;
 }
 
+static void free_full(void *block, size_t offset)
+{
+    free_slow(block);
+    full_offset = offset;
+}
+
 static bool hits(size_t bytes)
 {
     const unsigned before = slow_mallocs;
@@ -30,7 +36,8 @@ static bool hits(size_t bytes)
 static bool is_taken(void *block)
 {
     const unsigned before = slow_frees;
-    hot_free(block, free_slow);
+    full_offset = SIZE_MAX;
+    hot_free(block, free_slow, free_full);
     assert_true(slow_frees == before || slow_block == block);
     return slow_frees == before;
 }
@@ -127,9 +134,11 @@ static void test_what_goes_the_slow_way(void **state)
     assert_false(is_taken(window_slab_address((uint32_t)window.limit - 1)));
     assert_true(is_taken(mine[0]));
     assert_false(is_taken(mine[0])); /* freed twice in a row */
+    assert_int_equal(full_offset, SIZE_MAX);
     for (unsigned i = 1; i < capacity; i++)
         assert_true(is_taken(mine[i]));
     assert_false(is_taken(mine[capacity])); /* full */
+    assert_int_equal(full_offset, 6 * BIN_STRIDE_BYTES);
     assert_int_equal(magazine_count(t, 6), capacity);
     while (hot_pop(&t->hot.bins[6]) != NULL)
         ;
