@@ -3,14 +3,13 @@
  * Somebody's free waits for a batch, so what it costs is counted in instructions (tests/lint/slowpath, decision 0010): each
  * function here does one thing in a loop and keeps what stays the same in registers. The compiler cannot do that by itself,
  * since it must assume that bitmaps overlap everything. */
-#include "base/check.h"
 #include "slab/heap_internal.h"
 #include "slab/put.h"
 
 enum {
     /* What one batch puts, beside its number of blocks, because some call has to wait for it: whole runs of neighbours, as far
      * as they share a bitmap word, or single blocks. See decision 0010. */
-    FLUSH_PIECES = 12,
+    FLUSH_PIECES = 10,
     LONG_RUN = 16,      /* blocks: no other piece follows them in the batch */
     CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
 };
@@ -28,24 +27,18 @@ static NOINLINE void prefetch_slabs(const struct bin_info *info, void *const *bl
     }
 }
 
-/* The block's slab had no free block and has some now, or all of its blocks are free. */
-static NOINLINE void note_turning_point(struct heap *h, unsigned bin, const void *block)
+/* The slab had no free block and has some now, or all of its blocks are free. */
+static NOINLINE void note_turning_point(struct heap *h, const struct slab *s)
 {
-    const uint32_t slab = slab_head((uint32_t)window_slab_index(block), bin_info(bin));
-    const struct slab *s = slab_at(slab);
+    const uint32_t slab = (uint32_t)((size_t)((const char *)s - window.slabs) / SLAB_RECORD_BYTES);
     if (s->state == SLAB_FULL)
         heap_list_push(h, slab);
     if (s->free_count == s->block_count)
         heap_slab_emptied(h, slab);
 }
 
-/* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
-SLOW NORETURN static void refuse(void *const *block)
-{
-    check_fail("double free", *block);
-}
-
-/* Every slab of a run has the run's word. */
+/* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. Every slab of a run
+ * has the run's word. */
 FAST bool is_own(struct window_origin origin, uintptr_t block, uint32_t map_word)
 {
     return load_relaxed((const uint32_t *)origin.words + (block >> SLAB_SHIFT)) == map_word;
@@ -69,10 +62,13 @@ FAST void put_singles(struct heap *h, unsigned bin, struct slab_divisor by, unsi
     const uint32_t map_word = map_word_of(h, bin);
     void *const *const end = block + count;
     do {
-        if (UNLIKELY(!is_own(origin, (uintptr_t)*block, map_word)))
-            refuse(block);
-        if (UNLIKELY(slab_put(slab_of(origin, (uintptr_t)*block, run_slabs_log2), by, (uintptr_t)*block)))
-            note_turning_point(h, bin, *block);
+        const uintptr_t address = (uintptr_t)*block;
+        const uint64_t product = slab_product(by, address);
+        if (UNLIKELY(!is_own(origin, address, map_word)))
+            slab_fail_gone(block);
+        struct slab *s = slab_of(origin, address, run_slabs_log2);
+        if (UNLIKELY(slab_put(s, by, product, block)))
+            note_turning_point(h, s);
     } while (++block != end);
 }
 
@@ -102,7 +98,7 @@ FAST int put_run(uint32_t map_word, const struct bin_info *info, void *const *bl
     const uintptr_t block = (uintptr_t)blocks[0];
     bool turned;
     if (UNLIKELY(!is_own(origin, block, map_word)))
-        refuse(blocks);
+        slab_fail_gone(blocks);
     struct slab *s = slab_of(origin, block, run_slabs_log2);
     int found = (int)slab_put_neighbours(s, info, blocks, count, is_up, &turned);
     return UNLIKELY(turned) ? -found : found;
@@ -125,7 +121,7 @@ static NOINLINE unsigned put_runs(struct heap *h, unsigned bin, void *const *blo
         else if (found == 0)
             found = (int)put_scattered(h, bin, block, 1);
         if (UNLIKELY(found < 0)) {
-            note_turning_point(h, bin, *block);
+            note_turning_point(h, slab_of(window.origin, (uintptr_t)*block, info->run_slabs_log2));
             found = -found;
         }
         done += (unsigned)found;

@@ -16,23 +16,27 @@ FAST struct slab_divisor slab_divisor(const struct bin_info *info)
     return (struct slab_divisor){ info->run_mask, info->reciprocal };
 }
 
-/* product: reciprocal * offset. Its upper half is the block's number; its lower half is below the reciprocal for multiples of
- * the block size only (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019; the unit test tries all). */
+/* Its upper half is the block's number; its lower half is below the reciprocal for multiples of the block size only (Lemire,
+ * Kaser, Kurz, "Faster remainder by direct computation", 2019; the unit test tries all). */
+FAST uint64_t slab_product(struct slab_divisor by, uintptr_t block)
+{
+    return (block & by.run_mask) * by.reciprocal;
+}
+
 FAST bool slab_is_multiple(struct slab_divisor by, uint64_t product)
 {
     return (uint32_t)product < (uint32_t)by.reciprocal;
 }
 
-/* Marks one block free; aborts on a double free or an address that is no block's. True: the slab may have been full, or all
- * of it is free now. */
-FAST bool slab_put(struct slab *s, struct slab_divisor by, uintptr_t block)
+/* Marks one block free, of which slab_product and the place of its address are given; aborts on a double free or an address
+ * that is no block's. True: the slab may have been full, or all of it is free now. */
+FAST bool slab_put(struct slab *s, struct slab_divisor by, uint64_t product, void *const *slot)
 {
-    const uint64_t product = (block & by.run_mask) * by.reciprocal;
     const uint64_t word = product >> 38;
     uint64_t *words = s->words;
     uint64_t bits = words[word];
     if (UNLIKELY(!slab_is_multiple(by, product)) || UNLIKELY(bit_test_and_set(&bits, product >> 32)))
-        slab_fail_put((const void *)block);
+        slab_fail_put(slot);
     words[word] = bits;
     const uint32_t free_count = s->free_count + 1;
     s->free_count = free_count;
@@ -75,10 +79,10 @@ FAST unsigned slab_count_steps(void *const *blocks, unsigned count, uintptr_t st
 FAST unsigned slab_put_neighbours(struct slab *s, const struct bin_info *info, void *const *blocks, unsigned count, bool is_up,
                                   bool *turned)
 {
-    const uint64_t product = ((uintptr_t)blocks[0] & info->run_mask) * info->reciprocal;
+    const uint64_t product = slab_product(slab_divisor(info), (uintptr_t)blocks[0]);
     const uint32_t number = (uint32_t)(product >> 32), word = number / 64, bit = number % 64;
     if (UNLIKELY(!slab_is_multiple(slab_divisor(info), product) || number >= info->block_count))
-        slab_fail_put(blocks[0]);
+        slab_fail_put(blocks);
     uint32_t most = is_up ? 64 - bit : bit + 1;
     if (is_up && most > info->block_count - number) /* behind the last may be a neighbour that is another slab's */
         most = info->block_count - number;

@@ -114,12 +114,17 @@ SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *
     check_fail("double free", (char *)window_slab_address(index) + number * info->block_bytes);
 }
 
-SLOW NORETURN void slab_fail_put(const void *block)
+SLOW NORETURN void slab_fail_put(void *const *slot)
 {
     /* An address that is no block's fails here ... */
-    slab_block_number(bin_info_of_map_word(load_relaxed(window_word((uint32_t)window_slab_index(block)))), block);
+    slab_block_number(bin_info_of_map_word(load_relaxed(window_word((uint32_t)window_slab_index(*slot)))), *slot);
     /* ... so it is a block that is free already, or was never handed out. */
-    check_fail("double free", block);
+    check_fail("double free", *slot);
+}
+
+SLOW NORETURN void slab_fail_gone(void *const *slot)
+{
+    check_fail("double free", *slot);
 }
 
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask)

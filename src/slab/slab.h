@@ -93,8 +93,10 @@ unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces)
 /* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
  * slab is attached. */
 SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong);
-/* Says what is wrong with freeing `block`, an address in an attached slab. */
-SLOW NORETURN void slab_fail_put(const void *block);
+/* Say what is wrong with freeing the block whose address is in `slot`: slab_put refused it; its slab is not the heap's any more.
+ * By the slot, so that who might have to call them need not keep the address. */
+SLOW NORETURN void slab_fail_put(void *const *slot);
+SLOW NORETURN void slab_fail_gone(void *const *slot);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
 void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
 /* Aborts if `block`, an address in a slab of this bin, is no block. Returns its number. Touches only what is fixed while the slab is attached,

@@ -33,7 +33,7 @@ static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
 {
     const struct slab *s = slab_at(slab);
     const uint32_t before = s->free_count;
-    const bool turned = slab_put(slab_at(slab), slab_divisor(info), (uintptr_t)block);
+    const bool turned = slab_put(slab_at(slab), slab_divisor(info), slab_product(slab_divisor(info), (uintptr_t)block), &block);
     assert_int_equal(s->free_count, before + 1);
     if (before == 0 || before + 1 == info->block_count)
         assert_true(turned);
