@@ -91,6 +91,7 @@ static bool slab_retire(struct heap *h, uint32_t slab)
     h->bins[s->bin].slab_count--;
     h->empty_count--;
     h->slabs_retired++;
+    h->has_retired = true;
     if (UNLIKELY(s->purged != 0))
         h->purged_pages -= count_bits(s->purged);
     s->state = SLAB_UNUSED;
@@ -335,110 +336,6 @@ unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned
 unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 {
     return heap_refill_sparing(h, bin, last, want, HEAP_FRESH_ANY);
-}
-
-/* Headers and bitmaps of a shuffled batch are scattered: ask for them all before the first is needed. */
-static NOINLINE void prefetch_slabs(const struct bin_info *info, void *const *blocks, unsigned count)
-{
-    bool is_inline = info->word_count <= SLAB_INLINE_WORDS;
-    for (unsigned i = 0; i < count; i++) {
-        uint32_t slab = slab_head((uint32_t)window_slab_index(blocks[i]), info);
-        char *words = is_inline ? (char *)slab_at(slab)->inline_words : window.free_bitmaps + (size_t)slab * BITMAP_BYTES;
-        uint32_t number = bin_block_index(info, (uint32_t)(uintptr_t)blocks[i] & info->run_mask);
-        __builtin_prefetch(slab_at(slab), 1);
-        __builtin_prefetch(words + number / 8, 1);
-    }
-}
-
-/* A slab that had no free block has some now, or all of its blocks are free. */
-static NOINLINE void note_turning_point(struct heap *h, uint32_t slab)
-{
-    const struct slab *s = slab_at(slab);
-    if (s->state == SLAB_FULL)
-        heap_list_push(h, slab);
-    if (s->free_count == s->block_count)
-        heap_slab_emptied(h, slab);
-}
-
-/* As many single blocks, none next to another. NOINLINE: all that stays the same from block to block is to be in registers. */
-static NOINLINE void put_scattered(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
-{
-    const struct slab_divisor by = slab_divisor(bin_info(bin));
-    const struct window_view view = window_view();
-    const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
-    const uint64_t head_mask = ~(uint64_t)0 << bin_info(bin)->run_slabs_log2;
-    for (void *const *end = blocks + count; blocks < end; blocks++) {
-        uint64_t slab = ((uintptr_t)*blocks - view.base) >> SLAB_SHIFT & head_mask;
-        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
-        CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", *blocks);
-        if (UNLIKELY(slab_put((uint32_t)slab, slab_in(view, slab), by, *blocks)))
-            note_turning_point(h, (uint32_t)slab);
-    }
-}
-
-/* Under the lock. What is in locals here would be loaded again for every block: the compiler cannot know that bitmaps and
- * these do not overlap. */
-static unsigned put_batch(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
-{
-    const struct bin_info info = *bin_info(bin);
-    const struct window_view view = window_view();
-    const uint32_t map_word = h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES;
-    unsigned i = 0;
-    for (unsigned left = FLUSH_PIECES; i < count && left != 0; left--) {
-        uint32_t slab = slab_head((uint32_t)(((uintptr_t)blocks[i] - view.base) >> SLAB_SHIFT), &info);
-        struct slab *s = slab_in(view, slab);
-        /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. */
-        CHECK(load_relaxed((uint32_t *)view.base + slab) == map_word, "double free", blocks[i]);
-        if (i + 1 < count && slab_are_neighbours(&info, blocks[i], blocks[i + 1])) {
-            i += slab_put_neighbours(slab, &info, blocks + i, count - i);
-            note_turning_point(h, slab);
-        } else {
-            bool turned = slab_put(slab, s, slab_divisor(&info), blocks[i]);
-            i++;
-            if (UNLIKELY(turned))
-                note_turning_point(h, slab);
-        }
-    }
-    return i;
-}
-
-/* A guess: to be wrong costs one short batch. */
-FAST bool is_scattered(const struct bin_info *info, void *const *blocks, unsigned count)
-{
-    return count >= 4 && !slab_are_neighbours(info, blocks[0], blocks[1]) && !slab_are_neighbours(info, blocks[2], blocks[3]);
-}
-
-unsigned heap_flush_bounded(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
-{
-    const struct bin_info *info = bin_info(bin);
-    struct heap_bin *b = &h->bins[bin];
-    bool scattered = is_scattered(info, blocks, count);
-    lock_acquire(&h->lock);
-    const uint64_t retired_before = h->slabs_retired;
-    if (scattered) {
-        count = count < FLUSH_PIECES ? count : FLUSH_PIECES;
-        if (b->slab_count > CACHED_SLABS)
-            prefetch_slabs(info, blocks, count);
-        put_scattered(h, bin, blocks, count);
-    } else {
-        count = put_batch(h, bin, blocks, count);
-    }
-    b->outstanding -= count;
-    b->flush_count++;
-    b->flush_blocks += count;
-    h->moved_blocks += count;
-    const bool has_retired = h->slabs_retired != retired_before;
-    lock_release(&h->lock);
-    if (UNLIKELY(has_retired))
-        arena_note_freed(0);
-    upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
-    return count;
-}
-
-void heap_flush(struct heap *h, unsigned bin, void *const *blocks, unsigned count)
-{
-    for (unsigned done = 0; done < count;)
-        done += heap_flush_bounded(h, bin, blocks + done, count - done);
 }
 
 bool heap_age(struct heap *h, bool all)

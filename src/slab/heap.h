@@ -47,6 +47,7 @@ struct heap {
     uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
     uint64_t harvest_batches; /* refills and flushes over all bins at the last heap_harvest */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
+    bool has_retired; /* a slab since the last flush: there may be more free pages now than is good */
     /* slab/pages.h. A pass visits the bins from the last to the first */
     uint32_t purge_bins; /* bins left in this pass, the one it is at included; 0: between passes */
     uint32_t purge_next; /* the slab it goes on with; SLAB_NONE: the bin's end */
@@ -100,7 +101,11 @@ FAST void heap_flush_end(struct heap *h, unsigned bin, unsigned count)
     b->flush_blocks += count;
     b->outstanding -= count;
     h->moved_blocks += count;
+    const bool has_retired = h->has_retired;
+    h->has_retired = false;
     lock_release_as(&h->lock, LOCK_HEAP);
+    if (UNLIKELY(has_retired))
+        arena_note_freed(0);
     upcall_background_note_free(); /* this thread may sleep from now on, and leave empty slabs behind */
 }
 

@@ -160,10 +160,10 @@ FAST void *hot_pop_medium(size_t bytes)
     return hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
 }
 
-/* slow: NULL, somebody else's block, large and huge ones, and everything that is wrong. full: the magazine at this offset has no
- * room for a block of this thread's. */
+/* slow: NULL, somebody else's block, large and huge ones, and everything that is wrong. full: the block is this
+ * thread's, and its magazine has no room. */
 typedef void (*hot_free_slow_fn)(void *block);
-typedef void (*hot_free_full_fn)(void *block, size_t offset);
+typedef void (*hot_free_full_fn)(void *block, struct magazine *m);
 
 FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_full_fn full)
 {
@@ -179,14 +179,10 @@ FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_full_fn full)
     void **top = load_relaxed(&m->top);
     if (UNLIKELY(*top == block)) /* freed twice in a row */
         goto out;
-    if (UNLIKELY(top >= m->end))
-        goto out;
-    HOT_FORGET(offset);
-    if (UNLIKELY(top >= hot_magazine_at(hot, offset)->end)) {
-        full(block, offset);
+    if (UNLIKELY(top >= m->end)) {
+        full(block, m);
         return;
     }
-    HOT_FORGET(offset);
     top[1] = block;
     hot_advance(m, top);
     return;

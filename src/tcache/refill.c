@@ -9,7 +9,6 @@ enum {
     STREAK_MAX_BYTES = 16384,   /* ... up to this size and a batch: a program that only allocates has no use for a cache */
     BATCH_MAX_BYTES = 65536,
     FRESH_MAX_BYTES = 4096, /* of a batch, in blocks that nobody has had, unless the first batch is more */
-    BATCH_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
     REFILL_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
     FLUSH_MAX_BLOCKS = 64,
 };
@@ -91,7 +90,7 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
         b->turns++;
         b->turned_blocks = t->heap.bins[bin].refill_blocks;
         magazine_grow(t, bin);
-    } else if (b->streak >= STREAK_GROWS && b->capacity < BATCH_MAX_BLOCKS && b->capacity * block_bytes < STREAK_MAX_BYTES) {
+    } else if (b->streak >= STREAK_GROWS && b->capacity < REFILL_MAX_BLOCKS && b->capacity * block_bytes < STREAK_MAX_BYTES) {
         magazine_grow(t, bin);
     }
     uint32_t base = b->refill;

@@ -363,13 +363,13 @@ void tcache_free_slow(void *block)
     free_uncommon(block);
 }
 
-void tcache_free_full(void *block, size_t offset)
+void tcache_free_full(void *block, struct magazine *m)
 {
     struct tcache *t = tcache_self();
     if (UNLIKELY(t->checked))
         tcache_free_slow(block);
     else
-        tcache_overflow(t, (unsigned)(offset / BIN_STRIDE_BYTES), block);
+        tcache_overflow(t, (unsigned)(m - t->hot.bins), block);
 }
 
 size_t tcache_usable_bytes(const void *block)

@@ -74,8 +74,8 @@ FAST struct tcache *tcache_of_heap(struct heap *h)
 /* The slow ends of the hit paths; NULL when memory is out. Neither sets errno. */
 NOINLINE void *tcache_malloc_slow(size_t bytes);
 NOINLINE void tcache_free_slow(void *block);
-/* The block is of the thread's own heap, and the magazine at this offset is full or closed. */
-NOINLINE void tcache_free_full(void *block, size_t offset);
+/* The block is of the thread's own heap, and its magazine is full or closed. */
+NOINLINE void tcache_free_full(void *block, struct magazine *m);
 
 /* A block of at least `bytes`, aligned to a power of two of any size. *zeroed: it reads as zero already. */
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);

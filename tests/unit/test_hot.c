@@ -3,7 +3,8 @@
 #include "caches.h"
 
 static unsigned slow_mallocs, slow_frees;
-static size_t slow_bytes, full_offset; /* full_offset: SIZE_MAX, if not because of a full magazine */
+static size_t slow_bytes;
+static const struct magazine *full_magazine; /* NULL: the last block was not refused because of one */
 static void *slow_block;
 static int marker;
 
@@ -20,10 +21,10 @@ static void free_slow(void *block)
     slow_block = block;
 }
 
-static void free_full(void *block, size_t offset)
+static void free_full(void *block, struct magazine *m)
 {
     free_slow(block);
-    full_offset = offset;
+    full_magazine = m;
 }
 
 static bool hits(size_t bytes)
@@ -36,7 +37,7 @@ static bool hits(size_t bytes)
 static bool is_taken(void *block)
 {
     const unsigned before = slow_frees;
-    full_offset = SIZE_MAX;
+    full_magazine = NULL;
     hot_free(block, free_slow, free_full);
     assert_true(slow_frees == before || slow_block == block);
     return slow_frees == before;
@@ -134,11 +135,11 @@ static void test_what_goes_the_slow_way(void **state)
     assert_false(is_taken(window_slab_address((uint32_t)window.limit - 1)));
     assert_true(is_taken(mine[0]));
     assert_false(is_taken(mine[0])); /* freed twice in a row */
-    assert_int_equal(full_offset, SIZE_MAX);
+    assert_null(full_magazine);
     for (unsigned i = 1; i < capacity; i++)
         assert_true(is_taken(mine[i]));
     assert_false(is_taken(mine[capacity])); /* full */
-    assert_int_equal(full_offset, 6 * BIN_STRIDE_BYTES);
+    assert_ptr_equal(full_magazine, &t->hot.bins[6]);
     assert_int_equal(magazine_count(t, 6), capacity);
     while (hot_pop(&t->hot.bins[6]) != NULL)
         ;
