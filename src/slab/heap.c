@@ -6,6 +6,7 @@
 #include "os/os.h"
 #include "slab/heap_internal.h"
 #include "slab/pages.h"
+#include "slab/take.h"
 
 /* Slabs that the first of a list is compared with when the next one is chosen: one, for each slab that is used up, so that
  * the sparsest met so far waits behind all others; more, where a page fault or another heap's lock is paid for. */
@@ -15,6 +16,11 @@ enum {
     /* What one batch takes, beside its number of blocks, because some call has to wait for it: whole runs of neighbours or
      * single blocks. See decision 0010. */
     REFILL_PIECES = 64,
+    /* Some call has to wait for all of a batch: see decision 0010. Slabs that one takes from, and none more when it is half
+     * full; what one puts, whole runs of neighbours or single blocks, of which one costs more. */
+    REFILL_SLABS = 4,
+    FLUSH_PIECES = 32,
+    CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
 };
 
 void heap_list_push(struct heap *h, uint32_t slab)
@@ -242,13 +248,13 @@ static NOINLINE unsigned take_resident(struct heap *h, uint32_t slab, void **las
     return taken;
 }
 
-/* The slab at the front has given its last resident block. */
-static void pass_on(struct heap *h, uint32_t slab)
+void heap_pass_on(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
     unsigned bin = s->bin;
     if (s->free_count == 0) {
         list_remove(h, slab);
+        s->first_word = SLAB_NO_WORD;
         s->state = SLAB_FULL;
     }
     choose(h, bin, LOOKS_USUALLY);
@@ -260,24 +266,6 @@ void heap_report_moved(struct heap *h)
 {
     fetch_add_relaxed(&heap_moved_blocks, h->moved_blocks - h->reported_blocks);
     h->reported_blocks = h->moved_blocks;
-}
-
-/* `highest` was taken, and no higher one with it. */
-FAST void note_taken(struct slab *s, uint32_t slab, const void *highest)
-{
-    uint32_t offset = (uint32_t)((uintptr_t)highest - (uintptr_t)window_slab_address(slab));
-    uint32_t end = bin_block_index(bin_info(s->bin), offset) + 1;
-    if (end > s->fresh)
-        s->fresh = end;
-}
-
-/* Blocks that nobody has had yet would be among the next `want`. Before them come those that other threads have freed:
- * otherwise a thread whose blocks are all freed elsewhere goes through the whole of each slab before it collects any. */
-FAST bool should_collect(const struct heap *h, unsigned bin, unsigned want)
-{
-    uint32_t slab = h->bins[bin].list;
-    return slab != SLAB_NONE && slab_used_free_count(slab_at(slab)) < want &&
-           UNLIKELY(load_relaxed(&h->remote_stack) != SLAB_NONE);
 }
 
 /* How many a batch takes. Of a slab that had no pages: its used blocks alone, if they are a quarter of the batch or more;
@@ -296,17 +284,16 @@ FAST unsigned batch_of(const struct heap *h, unsigned bin, unsigned want, unsign
     return used + fresh < want ? used + fresh : want;
 }
 
-unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh)
+unsigned heap_take(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh)
 {
-    struct heap_bin *b = &h->bins[bin];
-    unsigned taken = 0, pieces = REFILL_PIECES;
-    lock_acquire(&h->lock);
-    if (should_collect(h, bin, want)) {
+    const struct heap_bin *b = &h->bins[bin];
+    unsigned taken = 0;
+    if (b->list != SLAB_NONE && heap_should_collect(h, slab_at(b->list), want)) {
         heap_drain(h);
         heap_choose_slab(h, bin);
     }
     want = batch_of(h, bin, want, fresh);
-    while (taken < want && pieces != 0) {
+    for (unsigned slabs = 0; slabs < REFILL_SLABS && taken < want - want / 2; slabs++) {
         uint32_t slab = b->list;
         if (slab == SLAB_NONE || UNLIKELY(slab_is_cold(slab_at(slab)))) {
             /* What is at hand will do; a page fault or a new slab only for an empty hand. */
@@ -314,21 +301,37 @@ unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned
                 break;
         }
         struct slab *s = slab_at(slab);
+        unsigned count = want - taken;
         if (s->free_count == s->block_count)
             h->empty_count--;
         s->seen = 0;
-        if (LIKELY(s->purged == 0))
-            taken += slab_take(slab, last - taken, want - taken, &pieces);
-        else
-            taken += take_resident(h, slab, last - taken, want - taken);
-        note_taken(s, slab, last[1 - (int)taken]);
+        if (LIKELY(s->purged == 0)) {
+            count = count < s->free_count ? count : s->free_count;
+            slab_take(slab, last - taken, count);
+        } else {
+            count = take_resident(h, slab, last - taken, count);
+        }
+        taken += count;
         if (slab_is_cold(s))
-            pass_on(h, slab);
+            heap_pass_on(h, slab);
     }
-    b->outstanding += taken;
-    b->refill_count++;
-    b->refill_blocks += taken;
-    h->moved_blocks += taken;
+    return taken;
+}
+
+uint32_t heap_take_slots(struct heap *h, unsigned bin, void **slots, size_t want, unsigned fresh)
+{
+    const unsigned most = refill_scattered(want);
+    const unsigned taken = heap_take(h, bin, slots + most, most, fresh);
+    if (UNLIKELY(taken < most))
+        __builtin_memmove(slots + 1, slots + 1 + most - taken, taken * sizeof *slots);
+    return taken;
+}
+
+unsigned heap_refill_sparing(struct heap *h, unsigned bin, void **last, unsigned want, unsigned fresh)
+{
+    lock_acquire(&h->lock);
+    const unsigned taken = heap_take(h, bin, last, want, fresh);
+    heap_count_refill(h, &h->bins[bin], taken);
     lock_release(&h->lock);
     return taken;
 }

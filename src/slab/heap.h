@@ -24,12 +24,14 @@ enum heap_state {
 struct heap_bin {
     uint32_t list;          /* slabs with free blocks; SLAB_NONE: none */
     uint32_t slab_count;    /* attached */
-    int64_t outstanding;    /* blocks handed out and not yet collected */
-    uint64_t refill_count;  /* batches, over the life of the heap */
-    uint64_t refill_blocks;
+    /* One batch adds to several of these. They are no neighbours, or the compiler adds both at once as a vector, which costs
+     * more than one after the other. */
+    int64_t outstanding;        /* blocks handed out and not yet collected */
+    uint64_t collected_blocks;  /* remote frees */
+    uint64_t refill_count;      /* batches, over the life of the heap */
     uint64_t flush_count;
+    uint64_t refill_blocks;
     uint64_t flush_blocks;
-    uint64_t collected_blocks; /* remote frees */
     uint64_t aged_refill_count; /* refill_count at the last heap_age */
 };
 

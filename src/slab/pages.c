@@ -121,6 +121,7 @@ unsigned slab_take_resident(uint32_t slab, void **last, unsigned want, unsigned 
     }
     if (s->free_count == 0)
         s->first_word = SLAB_NO_WORD;
+    slab_note_taken(s, bin_info(s->bin), (uint32_t)((char *)last[1] - base));
     return taken;
 }
 

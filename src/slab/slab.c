@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "slab/pages.h"
+#include "slab/take.h"
 
 /* The bits of the last word that stand for no block. */
 static uint64_t padding(const struct bin_info *info)
@@ -33,79 +34,49 @@ void slab_init(uint32_t index, unsigned bin)
         s->words[w] = ~(uint64_t)0;
 }
 
-/* Two addresses of neighbours, side by side in a magazine. */
-typedef uintptr_t address_pair __attribute__((vector_size(16), aligned(8), may_alias));
-
-/* `count` neighbours from `block` up, written downwards from `last`; many of them in pairs, so that each costs hardly more
- * than an instruction. Returns the slot below. */
-FAST void **write_run(void **last, uintptr_t block, uintptr_t block_bytes, unsigned count)
+/* The blocks of a word with holes, or as many of them as there are slots from `last` down to `stop`. Not run by run: no branch
+ * predictor knows how long the next one is. Returns the slot below the last. */
+FAST void **take_single(uint64_t *word, uintptr_t word_base, uint32_t block_bytes, void **last, void **stop)
 {
-    address_pair pair = { block + block_bytes, block };
-    const address_pair step = { 2 * block_bytes, 2 * block_bytes };
-    void **stop = last - count;
-    while (last - stop >= 8) {
-        address_pair *pairs = (address_pair *)(last - 7);
-        pairs[3] = pair;
-        pair += step;
-        pairs[2] = pair;
-        pair += step;
-        pairs[1] = pair;
-        pair += step;
-        pairs[0] = pair;
-        pair += step;
-        last -= 8;
-    }
-    for (; last - stop >= 2; last -= 2) {
-        *(address_pair *)(last - 1) = pair;
-        pair += step;
-    }
-    if (last > stop)
-        *last-- = (void *)pair[1];
+    uint64_t bits = *word;
+    do {
+        *last-- = (void *)(word_base + lowest_bit(bits) * block_bytes); /* below 2^21: a product of 32 bits */
+        bits &= bits - 1;
+    } while (bits != 0 && last != stop);
+    *word = bits;
     return last;
 }
 
-unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces)
+void slab_take(uint32_t slab, void **last, unsigned count)
 {
-    struct slab *s = slab_at(index);
-    const uintptr_t block_bytes = bin_info(s->bin)->block_bytes;
-    const uintptr_t base = (uintptr_t)window_slab_address(index);
-    uint64_t *const words = s->words;
-    void **const first_slot = last;
-    void **const stop = last - (want < s->free_count ? want : s->free_count);
-    unsigned left = *pieces;
-    unsigned w = s->first_word;
-    while (last > stop && left != 0) {
-        uint64_t bits = words[w];
-        if (bits == 0) {
-            w++;
+    struct slab *const s = slab_at(slab);
+    const struct bin_info *const info = bin_info(s->bin);
+    const uintptr_t block_bytes = info->block_bytes;
+    const uintptr_t base = (uintptr_t)window_slab_address(slab);
+    void **const stop = last - count;
+    uint32_t w = s->first_word;
+    for (;; w++) {
+        uint64_t *const word = &s->words[w];
+        if (*word == 0)
             continue;
-        }
-        uintptr_t word_base = base + w * 64 * block_bytes;
-        unsigned first = lowest_bit(bits);
-        uint64_t above = bits + ((uint64_t)1 << first); /* 0 or without a bit of `bits`: they are one run */
-        if ((above & bits) == 0) {
-            unsigned count = (above == 0 ? 64 : lowest_bit(above)) - first;
-            if (count > (size_t)(last - stop))
-                count = (unsigned)(last - stop);
-            bits &= ~slab_range_mask(first, count);
-            last = write_run(last, word_base + first * block_bytes, block_bytes, count);
-            left--;
+        const uintptr_t word_base = base + w * (64 * block_bytes);
+        const unsigned first = lowest_bit(*word);
+        const uint64_t from_first = *word >> first;
+        if ((from_first & (from_first + 1)) == 0) { /* one run */
+            const size_t run = from_first == ~(uint64_t)0 ? 64 : lowest_bit(~from_first);
+            const size_t most = (size_t)(last - stop);
+            const unsigned take = (unsigned)(run < most ? run : most);
+            *word &= ~slab_range_mask(first, take);
+            last = write_run(last, word_base + first * block_bytes, block_bytes, take);
         } else {
-            /* Not run by run: no branch predictor knows how long the next one is. */
-            void **const from = last;
-            void **const end = left < (size_t)(last - stop) ? last - left : stop;
-            do
-                *last-- = (void *)(word_base + lowest_bit(bits) * block_bytes);
-            while ((bits &= bits - 1) != 0 && last > end);
-            left -= (unsigned)(from - last);
+            last = take_single(word, word_base, info->block_bytes, last, stop);
         }
-        words[w] = bits;
+        if (last == stop)
+            break;
     }
-    unsigned taken = (unsigned)(first_slot - last);
-    *pieces = left;
-    s->free_count -= taken;
+    s->free_count -= count;
     s->first_word = s->free_count != 0 ? w : SLAB_NO_WORD;
-    return taken;
+    slab_note_taken(s, info, (uint32_t)((uintptr_t)last[1] - base));
 }
 
 SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong)

@@ -83,13 +83,19 @@ FAST uint32_t slab_used_free_count(const struct slab *s)
     return s->free_count - (s->block_count - s->fresh);
 }
 
+/* The block at this offset into the run was taken, and no higher one with it. */
+FAST void slab_note_taken(struct slab *s, const struct bin_info *info, uint32_t offset)
+{
+    const uint32_t end = bin_block_index(info, offset) + 1;
+    if (end > s->fresh)
+        s->fresh = end;
+}
+
 /* Fresh state: every block is free. */
 void slab_init(uint32_t index, unsigned bin);
-/* Takes up to `want` free blocks, lowest address first, and writes them downwards from `last` (last[0], last[-1], ...),
- * so that a LIFO reader meets the lowest first. A bitmap word with one run of free blocks is one piece, in any other each
- * block is; it takes `*pieces` at most, and subtracts what it took. Returns how many blocks. No page of the slab is purged
- * (slab/pages.h). */
-unsigned slab_take(uint32_t index, void **last, unsigned want, unsigned *pieces);
+/* Takes the lowest `count` free blocks, 1 .. free_count, and writes them downwards from `last` (last[0], last[-1], ...), so
+ * that a LIFO reader meets the lowest first. No page of the slab is purged (slab/pages.h). */
+void slab_take(uint32_t slab, void **last, unsigned count);
 /* Says that the lowest of the blocks `wrong` of a bitmap word was freed twice. Touches nothing that can change while the
  * slab is attached. */
 SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *info, unsigned word, uint64_t wrong);

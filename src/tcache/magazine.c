@@ -87,6 +87,7 @@ void magazine_recount(struct tcache *t)
         struct tcache_bin *b = &t->bins[bin];
         if (b->capacity > b->room)
             b->capacity = b->room;
+        b->settled = 0;
         if (b->opened)
             t->entitled_bytes += (uint64_t)b->capacity * bin_info(bin)->block_bytes;
         t->hot.bins[bin].end = b->opened ? b->bottom + b->capacity : b->bottom;
@@ -132,6 +133,7 @@ static void install(struct tcache *t, unsigned bin, void **array, uint32_t capac
     b->array = array;
     store_relaxed(&b->bottom, array);
     b->capacity = b->room = capacity;
+    b->settled = 0;
     array[0] = NULL;
     store_relaxed(&t->hot.bins[bin].top, array + count);
     t->hot.bins[bin].end = array + capacity;
@@ -170,6 +172,7 @@ FAST void set_end(struct tcache *t, unsigned bin)
 static void set_capacity(struct tcache *t, unsigned bin, uint32_t capacity)
 {
     t->bins[bin].capacity = capacity;
+    t->bins[bin].settled = 0;
     set_end(t, bin);
 }
 

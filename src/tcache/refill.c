@@ -2,6 +2,8 @@
 #include "base/check.h"
 #include "config/config.h"
 #include "config/policy.h"
+#include "large/large.h"
+#include "slab/take.h"
 #include "tcache/tcache_internal.h"
 
 enum {
@@ -11,6 +13,13 @@ enum {
     FRESH_MAX_BYTES = 4096, /* of a batch, in blocks that nobody has had, unless the first batch is more */
     REFILL_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
     FLUSH_MAX_BLOCKS = 64,
+    /* A longer batch is hardly cheaper a block, and some call has to wait for all of it. */
+    REFILL_MAX_BYTES = 65536,
+    REFILL_MAX_BLOCKS = WORD_BLOCKS,
+    FLUSH_MAX_BLOCKS = 128,
+    /* Of a refill, in blocks that nobody has had, unless the first batch is more. They would be handed out while used ones come
+     * back to the slabs, and each page of them is a page fault, which costs more than a shorter batch. */
+    FRESH_MAX_BYTES = 4096,
 };
 
 static void flush_oldest(struct tcache *t, unsigned bin, uint32_t count)
@@ -78,14 +87,17 @@ void tcache_close_all(struct tcache *t)
             magazine_close(t, bin);
 }
 
-/* What this refill may bring, having learned from the last ones: consecutive refills double the batch. */
-static unsigned next_batch(struct tcache *t, unsigned bin)
+/* What this refill may bring, having learned from the last ones: consecutive refills double the batch. Where the next ones
+ * may bring as much, it is noted for them (`settled`). */
+static NOINLINE unsigned next_batch(struct tcache *t, unsigned bin)
 {
     struct tcache_bin *b = &t->bins[bin];
-    uint32_t block_bytes = bin_info(bin)->block_bytes;
+    const uint32_t block_bytes = bin_info(bin)->block_bytes;
     open_bin(t, bin);
     if (UNLIKELY(b->capacity == 0))
         return 1; /* no room in the budget, or checked: block by block */
+    const bool may_grow = b->capacity < magazine_ceiling(t, bin);
+    const bool may_grow_alone = may_grow && b->capacity < REFILL_MAX_BLOCKS && b->capacity * block_bytes < STREAK_MAX_BYTES;
     if (b->turns % 2 != 0) {
         b->turns++;
         b->turned_blocks = t->heap.bins[bin].refill_blocks;
@@ -103,46 +115,78 @@ static unsigned next_batch(struct tcache *t, unsigned bin)
     if (batch > b->capacity)
         batch = b->capacity;
     b->batch = (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
+        if (may_grow)
+            magazine_grow(t, bin);
+    } else if (may_grow_alone && b->streak >= STREAK_GROWS) {
+        magazine_grow(t, bin);
+    }
+    uint32_t most = b->refill_most < b->capacity ? b->refill_most : b->capacity;
+    uint32_t batch = b->streak == 0 ? b->refill : b->batch * 2u;
+    batch = batch < most ? batch : most;
+    b->batch = (uint16_t)batch;
     if (b->streak < UINT8_MAX)
         b->streak++;
-    return b->batch;
+    if (batch == most && !may_grow_alone)
+        b->settled = (uint16_t)batch;
+    return batch;
 }
 
-/* How many blocks of a batch may be such as nobody has had. They would be handed out while used ones come back to the slabs,
- * and each page of them is a page fault, which costs more than a shorter batch. */
-static unsigned most_fresh(const struct tcache *t, unsigned bin)
+/* Others may be able to spare some. If not, because the window is blocked or full, or no 2 MiB are left, a mapping of its own
+ * may still be had, aligned as every block of the bin is. */
+void *tcache_block_in_need(struct heap *h, unsigned bin)
 {
-    unsigned most = FRESH_MAX_BYTES / bin_info(bin)->block_bytes;
-    return most > t->bins[bin].refill ? most : t->bins[bin].refill;
+    bool zeroed;
+    void *block;
+    const uint32_t bytes = bin_info(bin)->block_bytes;
+    if (window.base != 0) {
+        tcache_reclaim(0);
+        if (heap_refill(h, bin, &block, 1) != 0)
+            return block;
+    }
+    return large_alloc(bytes, bytes & -bytes, &zeroed);
 }
 
 void *tcache_refill(struct tcache *t, unsigned bin)
 {
-    tcache_note_slow(t);
     struct tcache_bin *b = &t->bins[bin];
-    void *block = hot_pop(&t->hot.bins[bin]); /* ageing may have put nothing here, but costs nothing to ask */
-    if (block != NULL)
+    struct magazine *m = &t->hot.bins[bin];
+    tcache_note_slow(t);
+    void *block = hot_pop(m); /* ageing may have put something here, or the caller has not looked */
+    if (UNLIKELY(block != NULL))
         return block;
-    unsigned want = next_batch(t, bin);
-    magazine_place(t, bin, b->array, b->array);
-    void **last = b->array + want;
-    unsigned got = heap_refill_sparing(&t->heap, bin, last, want, most_fresh(t, bin));
-    if (UNLIKELY(got == 0)) {
-        if (window.base == 0)
-            return NULL;
-        tcache_reclaim(0);
-        got = heap_refill(&t->heap, bin, last = b->array + 1, 1);
-        if (got == 0)
-            return NULL;
-    }
-    block = *last;
-    magazine_place(t, bin, last - got, last - 1);
-    return block;
+    HOT_FORGET(b);
+    size_t want = b->settled;
+    if (UNLIKELY(want == 0))
+        want = next_batch(t, bin);
+    void **const array = b->array;
+    if (UNLIKELY(b->bottom != array))
+        magazine_place(t, bin, array, array);
+    const uint32_t got = heap_refill_slots(&t->heap, bin, array, want, b->fresh_most);
+    if (UNLIKELY(got == 0))
+        return tcache_block_in_need(&t->heap, bin);
+    store_relaxed(&m->top, array + got - 1);
+    return array[got];
 }
 
 /* The bin is closed, or has no room in the budget. */
 static NOINLINE void free_into_closed(struct tcache *t, unsigned bin, void *block)
 {
+    struct tcache_bin *b = &t->bins[bin];
+    b->streak = 0;
+    b->settled = 0;
+    b->turns |= 1;
+    uint32_t have = magazine_count(t, bin);
+    uint32_t half = have - have / 2;
+    uint32_t most = half < FLUSH_MAX_BLOCKS ? half : FLUSH_MAX_BLOCKS;
+    void **bottom = b->bottom;
+    unsigned count = heap_flush_bounded(&t->heap, bin, bottom + 1, most);
+    magazine_place(t, bin, bottom + count, t->hot.bins[bin].top);
+}
+
+void tcache_free_full(struct tcache *t, unsigned bin, void *block)
+{
+    struct magazine *m = &t->hot.bins[bin];
+    tcache_note_slow(t);
     open_bin(t, bin);
     const uint32_t capacity = t->bins[bin].capacity, have = magazine_count(t, bin);
     if (capacity == 0) {
@@ -185,13 +229,23 @@ void tcache_overflow(struct tcache *t, unsigned bin, void *block)
 
 void tcache_set_refill(struct tcache *t, unsigned bin, uint32_t blocks)
 {
-    store_relaxed(&t->bins[bin].refill, (uint16_t)(blocks < UINT16_MAX ? blocks : UINT16_MAX));
+    struct tcache_bin *b = &t->bins[bin];
+    const uint32_t room = REFILL_MAX_BYTES / bin_info(bin)->block_bytes;
+    const uint32_t most = room < REFILL_MAX_BLOCKS ? room : REFILL_MAX_BLOCKS;
+    const bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
+    const uint32_t refill = blocks < UINT16_MAX ? blocks : UINT16_MAX;
+    store_relaxed(&b->refill, (uint16_t)refill);
+    const uint32_t fresh = FRESH_MAX_BYTES / bin_info(bin)->block_bytes;
+    b->fresh_most = (uint16_t)(fresh > refill ? fresh : refill);
+    b->refill_most = (uint16_t)(is_fixed || refill > most ? refill : most);
+    b->settled = 0;
 }
 
 void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling)
 {
     struct tcache_bin *b = &t->bins[bin];
     bool stood_at_it = b->capacity == b->ceiling;
+    b->settled = 0;
     store_relaxed(&b->ceiling, ceiling);
     if (!b->opened) {
         b->capacity = b->capacity < ceiling ? b->capacity : ceiling;

@@ -116,12 +116,7 @@ void *stray_malloc(unsigned bin)
 {
     void *block;
     upcall_fork_recover();
-    if (LIKELY(heap_refill(&stray_heap, bin, &block, 1) != 0))
-        return block;
-    if (window.base == 0)
-        return NULL;
-    tcache_reclaim(0);
-    return heap_refill(&stray_heap, bin, &block, 1) != 0 ? block : NULL;
+    return LIKELY(heap_refill(&stray_heap, bin, &block, 1) != 0) ? block : tcache_block_in_need(&stray_heap, bin);
 }
 
 static void *large(struct tcache *t, size_t bytes, size_t alignment, bool *zeroed)
@@ -137,18 +132,7 @@ static void *large(struct tcache *t, size_t bytes, size_t alignment, bool *zeroe
 
 static void *small(struct tcache *t, unsigned bin)
 {
-    void *block = NULL;
-    if (UNLIKELY(t == NULL))
-        block = stray_malloc(bin);
-    else if ((block = hot_pop(&t->hot.bins[bin])) == NULL)
-        block = tcache_refill(t, bin);
-    if (LIKELY(block != NULL))
-        return block;
-    /* The window is blocked or full, or no 2 MiB are left: a mapping of its own may still be had, aligned as every block
-     * of the bin is. */
-    bool zeroed;
-    uint32_t bytes = bin_info(bin)->block_bytes;
-    return large_alloc(bytes, bytes & -bytes, &zeroed);
+    return LIKELY(t != NULL) ? tcache_refill(t, bin) : stray_malloc(bin);
 }
 
 /* The block's bin, run and owner, or false when no heap owns its slab. */
@@ -197,7 +181,7 @@ SLOW static void *guarded_malloc(struct tcache *t, size_t bytes, size_t alignmen
     return block;
 }
 
-void *tcache_malloc_slow(size_t bytes)
+NOINLINE static void *malloc_uncommon(size_t bytes)
 {
     struct tcache *t = tcache_self_or_attach();
     bool zeroed;
@@ -206,6 +190,17 @@ void *tcache_malloc_slow(size_t bytes)
     if (bytes > MEDIUM_MAX_BYTES)
         return large(t, bytes, 1, &zeroed);
     return small(t, bin_of_size(bytes));
+}
+
+/* A tiny or medium size of a thread that has a cache has missed: straight to the refill. */
+void *tcache_malloc_slow(size_t bytes)
+{
+    struct tcache *t = tcache_self();
+    if (UNLIKELY(t == NULL || bytes > MEDIUM_MAX_BYTES || guard_is_on()))
+        return malloc_uncommon(bytes);
+    const size_t offset = bytes <= TINY_MAX_BYTES ? hot_anchor()->tiny_offset[(bytes + 15) / 16]
+                                                  : bin_medium_offset[(bytes + 511) / 512];
+    return tcache_refill(t, (unsigned)(offset / BIN_STRIDE_BYTES));
 }
 
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)

@@ -25,7 +25,10 @@ struct tcache_bin {
     uint32_t turns;    /* twice the refills that followed a flush, each of which completes a round trip; plus one while a
                         * flush waits for its refill */
     uint16_t refill;   /* blocks of the first refill after a flush; learned. Atomic as ceiling */
-    uint16_t batch;    /* blocks the next refill asks for */
+    uint16_t batch;    /* blocks the last one of next_batch asked for */
+    uint16_t refill_most; /* ... and most that any may */
+    uint16_t fresh_most;  /* ... of them blocks that nobody has had */
+    uint16_t settled;  /* what refills ask for until something changes; 0: next_batch is to say */
     uint8_t streak;    /* refills since the last flush, saturating */
     bool packed;       /* the array lies in the first, shared piece */
     bool opened;       /* its capacity counts in entitled_bytes */

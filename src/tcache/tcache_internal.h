@@ -20,8 +20,10 @@ FAST void tcache_note_slow(struct tcache *t)
 /* The calling thread's cache, made if need be; NULL: it has none and must use the stray heap. */
 struct tcache *tcache_self_or_attach(void);
 
-/* A block of a bin whose magazine is empty. NULL: memory is out. */
+/* A block of a bin, whose magazine is most likely empty; where slabs are not to be had, from elsewhere. NULL: memory is out. */
 void *tcache_refill(struct tcache *t, unsigned bin);
+/* The same when a refill of this heap brought none. */
+SLOW void *tcache_block_in_need(struct heap *h, unsigned bin);
 /* Frees a block of this heap whose magazine is full: gives the oldest ones back to the slabs first. */
 void tcache_overflow(struct tcache *t, unsigned bin, void *block);
 /* Closes bins that moved no batch since the last call, or had no room in the budget. */

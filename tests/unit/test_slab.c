@@ -2,6 +2,7 @@
 
 #include "fresh_arena.h"
 #include "slab/put.h"
+#include "slab/take.h"
 
 /* A run for the bin, as the heap attaches it. */
 static uint32_t new_run(unsigned bin)
@@ -42,8 +43,10 @@ static uint32_t put_one(uint32_t slab, const struct bin_info *info, void *block)
 
 static unsigned take(uint32_t slab, void **last, unsigned want)
 {
-    unsigned pieces = UINT32_MAX;
-    return slab_take(slab, last, want, &pieces);
+    const unsigned count = want < slab_at(slab)->free_count ? want : slab_at(slab)->free_count;
+    if (count != 0)
+        slab_take(slab, last, count);
+    return count;
 }
 
 static void test_fresh_slab_gives_its_blocks_in_order(void **state)
@@ -93,30 +96,39 @@ static void test_lowest_free_block_first(void **state)
     }
 }
 
-/* What lies scattered is taken in bounded steps: single blocks, or the one run of a word. */
-static void test_pieces_are_bounded(void **state)
+/* The short way: one run at the front of the lowest word, as much of it as is wanted, or nothing. */
+static void test_one_run_is_taken_alone(void **state)
 {
     (void)state;
     for (unsigned bin = 0; bin < 4; bin++) {
         const struct bin_info *info = bin_info(bin);
         const uint32_t slab = new_run(bin);
+        struct slab *s = slab_at(slab);
         static void *out[SLAB_BYTES / 16];
-        assert_int_equal(take(slab, &out[info->block_count - 1], info->block_count), info->block_count);
-        static const uint32_t freed[] = {2, 3, 4, 10, 66, 67, 68, 69, 70, 130, 140, 141, 200, 201, 202};
-        for (unsigned i = 0; i < ARRAY_COUNT(freed); i++)
-            put_one(slab, info, block_of(slab, info, freed[i]));
+        assert_int_equal(slab_take_run(s, slab, info, out, WORD_BLOCKS + 1), 0);
         static const struct {
-            unsigned want, pieces, taken, left;
-        } expect[] = {{100, 2, 2, 0}, {1, 5, 1, 4}, {100, 1, 1, 0}, {3, 9, 3, 8}, {100, 4, 5, 0}, {100, 9, 3, 8}};
-        for (unsigned i = 0, at = 0; i < ARRAY_COUNT(expect); at += expect[i++].taken) {
-            unsigned pieces = expect[i].pieces;
-            assert_int_equal(slab_take(slab, &out[99], expect[i].want, &pieces), expect[i].taken);
-            assert_int_equal(pieces, expect[i].left);
+            unsigned want, count;
+        } expect[] = {{1, 1}, {40, 40}, {64, 23}, {64, 64}, {SHORT_RUN, SHORT_RUN}, {64, 64 - SHORT_RUN}};
+        for (unsigned i = 0, at = 0; i < ARRAY_COUNT(expect); at += expect[i++].count) {
+            out[0] = out[expect[i].count + 1] = NULL;
+            assert_int_equal(slab_take_run(s, slab, info, out, expect[i].want), expect[i].count);
+            for (unsigned k = 0; k < expect[i].count; k++)
+                assert_ptr_equal(out[expect[i].count - k], block_of(slab, info, at + k));
             assert_true(slab_is_valid(slab));
-            for (unsigned k = 0; k < expect[i].taken; k++)
-                assert_ptr_equal(out[99 - k], block_of(slab, info, freed[at + k]));
+            assert_int_equal(s->fresh, at + expect[i].count);
+            assert_null(out[0]);
+            assert_null(out[expect[i].count + 1]);
         }
-        assert_int_equal(slab_at(slab)->free_count, 0);
+        put_one(slab, info, block_of(slab, info, 0));
+        for (unsigned i = 2; i < 2 + SHORT_RUN; i++)
+            put_one(slab, info, block_of(slab, info, i));
+        assert_int_equal(slab_take_run(s, slab, info, out, 2), 0); /* a gap: not worth a batch */
+        assert_int_equal(slab_take_run(s, slab, info, out, 1), 1);
+        assert_int_equal(slab_take_run(s, slab, info, out, 20), SHORT_RUN);
+        assert_int_equal(s->fresh, 192);
+        assert_true(slab_is_valid(slab));
+        s->first_word = 1; /* allowed: it says what lies below */
+        assert_int_equal(slab_take_run(s, slab, info, out, 20), 0);
     }
 }
 
@@ -393,7 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_fresh_slab_gives_its_blocks_in_order, fresh),
         cmocka_unit_test_setup(test_lowest_free_block_first, fresh),
-        cmocka_unit_test_setup(test_pieces_are_bounded, fresh),
+        cmocka_unit_test_setup(test_one_run_is_taken_alone, fresh),
         cmocka_unit_test_setup(test_neighbours_go_back_together, fresh),
         cmocka_unit_test(test_steps_are_counted),
         cmocka_unit_test(test_number_behind_the_last_block_is_padding),
