@@ -19,6 +19,7 @@ enum {
     /* Some call has to wait for all of a batch: see decision 0010. Slabs that one takes from, and none more when it is half
      * full; what one puts, whole runs of neighbours or single blocks, of which one costs more. */
     REFILL_SLABS = 4,
+    REFILL_DRAINS = 4, /* words of blocks freed elsewhere that it looks at; twice as many where these hold too little */
     FLUSH_PIECES = 32,
     CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
 };
@@ -85,9 +86,7 @@ static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
     heap_list_push(h, slab);
 }
 
-/* RETIRE: the slab has no block out. False: a producer has the token, so the slab is about to appear on the remote
- * stack and is looked at again when it is drained. */
-static bool slab_retire(struct heap *h, uint32_t slab)
+bool heap_retire_slab(struct heap *h, uint32_t slab)
 {
     struct slab *s = slab_at(slab);
     uint64_t news = 0;
@@ -117,55 +116,7 @@ void heap_slab_emptied(struct heap *h, uint32_t slab)
     h->empty_count++;
     bool alone = b->list == slab && s->next == SLAB_NONE;
     if (!alone || h->empty_count > HEAP_EMPTY_MAX)
-        slab_retire(h, slab);
-}
-
-/* D3, D4 for one slab whose token has been given back: collects the remote bits of the words that `news` names, which is
- * what the re-arming found. */
-void heap_collect(struct heap *h, uint32_t slab, uint64_t news)
-{
-    struct slab *s = slab_at(slab);
-    const struct bin_info *info = bin_info(s->bin);
-    uint32_t before = s->free_count;
-    for (news &= ~NEWS_HELD; news != 0; news &= news - 1) {
-        unsigned w = lowest_bit(news);
-        unsigned end = w == NEWS_LAST ? info->word_count : w + 1;
-        for (; w < end && w < info->word_count; w++) {
-            /* The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit
-             * that is set later comes with news of its own. */
-            uint64_t *word = remote_word(slab, w);
-            if (load_relaxed(word) != 0)
-                slab_put_word(slab, w, exchange_acquire(word, 0));
-        }
-    }
-    uint32_t collected = s->free_count - before;
-    if (collected == 0)
-        return;
-    h->bins[s->bin].outstanding -= collected;
-    h->bins[s->bin].collected_blocks += collected;
-    if (s->state == SLAB_FULL)
-        heap_list_push(h, slab);
-    if (s->free_count == s->block_count)
-        heap_slab_emptied(h, slab);
-}
-
-void heap_drain(struct heap *h)
-{
-    uint32_t slab = exchange_acquire(&h->remote_stack, SLAB_NONE); /* D1 */
-    while (slab != SLAB_NONE) {
-        struct remote *r = remote_at(slab);
-        uint32_t next = r->next; /* before re-arming: after it the next producer may write it */
-        if (next != SLAB_NONE)
-            __builtin_prefetch(remote_at(next), 1);
-        uint64_t news = exchange_acq_rel(&r->news, 0); /* D2: before looking, so that who comes later pushes again */
-        /* A slab that was left empty because its token was out is retired now. */
-        struct slab *s = slab_at(slab);
-        bool was_empty = s->free_count == s->block_count;
-        heap_collect(h, slab, news);
-        if (was_empty && (h->bins[s->bin].list != slab || s->next != SLAB_NONE))
-            slab_retire(h, slab);
-        slab = next;
-    }
+        heap_retire_slab(h, slab);
 }
 
 /* A slab for `bin`, attached and listed; SLAB_NONE: memory is out. */
@@ -232,7 +183,9 @@ static uint32_t find_slab(struct heap *h, unsigned bin)
     if (b->list != SLAB_NONE)
         heap_choose_slab(h, bin); /* behind the cold one there may be another */
     if (load_relaxed(&h->remote_stack) != SLAB_NONE && (b->list == SLAB_NONE || slab_is_cold(slab_at(b->list)))) {
-        heap_drain(h);
+        heap_drain_some(h, REFILL_DRAINS);
+        if (b->list == SLAB_NONE)
+            heap_drain(h); /* it was other bins' */
         heap_choose_slab(h, bin);
     }
     return b->list != SLAB_NONE ? b->list : new_slab(h, bin);
@@ -289,7 +242,10 @@ unsigned heap_take(struct heap *h, unsigned bin, void **last, unsigned want, uns
     const struct heap_bin *b = &h->bins[bin];
     unsigned taken = 0;
     if (b->list != SLAB_NONE && heap_should_collect(h, slab_at(b->list), want)) {
-        heap_drain(h);
+        const uint64_t before = b->collected_blocks;
+        heap_drain_some(h, REFILL_DRAINS);
+        if (b->collected_blocks - before < want)
+            heap_drain_some(h, REFILL_DRAINS);
         heap_choose_slab(h, bin);
     }
     want = batch_of(h, bin, want, fresh);
@@ -352,7 +308,7 @@ bool heap_age(struct heap *h, bool all)
                 const struct slab *s = slab_at(slab);
                 next = s->next;
                 if (s->free_count == s->block_count)
-                    slab_retire(h, slab);
+                    heap_retire_slab(h, slab);
             }
         }
     }

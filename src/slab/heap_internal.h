@@ -1,4 +1,4 @@
-/* What heap.c and steal.c share. The heap's lock is held in all of these. */
+/* What heap.c, drain.c and steal.c share. The heap's lock is held in all of these. */
 #ifndef HAKMEM_SLAB_HEAP_INTERNAL_H
 #define HAKMEM_SLAB_HEAP_INTERNAL_H
 
@@ -8,7 +8,14 @@ void heap_list_push(struct heap *h, uint32_t slab);
 void heap_list_remove(struct heap *h, uint32_t slab);
 void heap_set_map(uint32_t slab, uint32_t slabs, uint32_t word);
 void heap_slab_emptied(struct heap *h, uint32_t slab);
+/* RETIRE: the slab has no block out. False: a producer has the token, so the slab is about to appear on the remote stack, and
+ * is looked at again when it is drained. */
+bool heap_retire_slab(struct heap *h, uint32_t slab);
+/* Collects the remote bits of the words that `news` names. */
 void heap_collect(struct heap *h, uint32_t slab, uint64_t news);
+/* As heap_drain, but when `words` have been looked at the rest goes back to the stack; unless somebody has pushed in between:
+ * in that case a slab more. */
+void heap_drain_some(struct heap *h, unsigned words);
 /* Brings the slab of the bin that should serve next to the front of its list. */
 void heap_choose_slab(struct heap *h, unsigned bin);
 /* STEAL: moves a slab with free blocks of `bin` from a parked heap to h. SLAB_NONE: found none. h's lock is held. */

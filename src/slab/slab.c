@@ -98,18 +98,6 @@ SLOW NORETURN void slab_fail_gone(void *const *slot)
     check_fail("double free", *slot);
 }
 
-void slab_put_word(uint32_t index, unsigned word, uint64_t mask)
-{
-    struct slab *s = slab_at(index);
-    uint64_t wrong = mask & s->words[word];
-    if (UNLIKELY(wrong != 0))
-        slab_fail_double_free(index, bin_info(s->bin), word, wrong);
-    s->words[word] |= mask;
-    if (word < s->first_word)
-        s->first_word = word;
-    s->free_count += count_bits(mask);
-}
-
 bool slab_is_valid(uint32_t index)
 {
     const struct slab *s = slab_at(index);

@@ -104,7 +104,17 @@ SLOW NORETURN void slab_fail_double_free(uint32_t index, const struct bin_info *
 SLOW NORETURN void slab_fail_put(void *const *slot);
 SLOW NORETURN void slab_fail_gone(void *const *slot);
 /* Marks the blocks of one word free (collected remote frees); aborts if one is free already. */
-void slab_put_word(uint32_t index, unsigned word, uint64_t mask);
+FAST void slab_put_word(struct slab *s, uint32_t index, unsigned word, uint64_t mask)
+{
+    uint64_t *const words = s->words;
+    const uint64_t free_now = words[word];
+    if (UNLIKELY((mask & free_now) != 0))
+        slab_fail_double_free(index, bin_info(s->bin), word, mask & free_now);
+    words[word] = free_now | mask;
+    if (word < s->first_word)
+        s->first_word = word;
+    s->free_count += count_bits(mask);
+}
 /* Aborts if `block`, an address in a slab of this bin, is no block. Returns its number. Touches only what is fixed while the slab is attached,
  * so that any thread that was given the block may call it. */
 FAST uint32_t slab_block_number(const struct bin_info *info, const void *block)

@@ -3,8 +3,8 @@
  * Read docs/concurrency.md first; the labels are its labels. Each is one C function:
  *
  *   R1..R4   remote_deliver()  a thread that is not the owner hands freed blocks back, without a lock
- *   D1..D4   heap_drain()      whoever holds the heap's lock collects what was handed back
- *   RETIRE   slab_retire()     an empty slab goes back to the arena
+ *   D1..D4   heap_drain()      whoever holds the heap's lock collects what was handed back, all of it or (SOME) a part
+ *   RETIRE   heap_retire_slab() an empty slab goes back to the arena
  *   ATTACH   slab_attach()     a heap takes a slab from the arena
  *   STEAL    heap_steal()      a slab of a parked heap moves to the thief's heap
  *   FORK     fork_recover()    the child of fork() repairs the heaps of threads that it does not have
@@ -36,7 +36,7 @@
  *
  * CONFIGURATION by -D; run.sh has the list. Sizes: HEAPS (1..3), SLABS (1..2), BLOCKS, WORDS, THREADS, PRODUCERS, OPS
  * (steps that each thread may take). Features: ALLOC (refill and attach), LOCAL (frees in threads with a heap), PARK
- * (and adopt), STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), FORK, FREE_FIRST (in the child,
+ * (and adopt), STEAL, HARVEST (drain another's heap), PEEK (D3 without the token), SOME (drain a part), FORK, FREE_FIRST (in the child,
  * before it has recovered). Bugs: MUTANT_x. A plain load in R2 that keeps its place: PLAIN_LOAD_IN_ORDER. A claim that
  * is false: CLAIM_NO_STRAY_NEWS. */
 
@@ -74,6 +74,7 @@
 #define ALL ((1 << BLOCKS) - 1)
 #define BIT(s) (1 << (s))
 #define LOWEST(m) ((m) & -(m))
+#define MANY(m) (((m) & ((m) - 1)) != 0)
 #define WORD(w) ((w) < WORDS - 1 -> (1 << (w)) : (ALL & ~((1 << (WORDS - 1)) - 1)))
 
 #define NEWS_OF(w) (1 << ((w) < NEWS_LAST -> (w) : NEWS_LAST))
@@ -141,7 +142,7 @@ inline release(h) { d_step { assert(lock[h] == _pid + 1); lock[h] = 0 } }
 /* Every process declares these: an inline has no variables of its own. They are put back to 0 after use, or states
  * would differ in nothing but litter. */
 #define LOCALS \
-	byte dl, ds, dw, dn, dg, gi, gn; /* drain */ \
+	byte dl, ds, dw, dn, dg, gi, gn; bit some; /* drain */ \
 	bit retired; \
 	bit ours; byte rh, rhead, rw; bit pushed; /* remote */ \
 	byte x; bit got, won; /* steal */ \
@@ -391,6 +392,44 @@ inline drain(h)
 		gn = 0
 	}
 	do
+#ifdef SOME
+	:: some && dl != 0 ->
+		d_step {
+			/* R4, with all that is left */
+			if
+#ifdef MUTANT_SOME_BY_STORE
+			:: true ->
+#else
+			:: rstack[h] == 0 ->
+#endif
+				rstack[h] = dl;
+				gi = dl;
+				do
+				:: gi != 0 -> assert(tok[gi - 1] == ME); tok[gi - 1] = STACK(h); gi = rnext[gi - 1]
+				:: else -> break
+				od;
+				dl = 0
+			:: else /* somebody has pushed: a slab more */
+			fi
+		}
+	:: some && dl != 0 && MANY(news[dl - 1]) ->
+		d_step {
+			/* D2 for some of the words: the token stays */
+			ds = dl - 1;
+			assert(tok[ds] == ME && owner[ds] == h + 1 && listed[ds] == h + 1 && (news[ds] & NEWS_HELD) == 0);
+			dn = LOWEST(news[ds]);
+#ifdef MUTANT_SOME_TAKES_ALL_NEWS
+			news[ds] = 0;
+			tok[ds] = NOBODY;
+			dl = rnext[ds]
+#else
+			news[ds] = news[ds] & ~dn
+#endif
+		}
+		look(ds, h);
+		settle(ds, h);
+		ds = 0
+#endif
 	:: dl != 0 ->
 		d_step { ds = dl - 1; assert(tok[ds] == ME && owner[ds] == h + 1 && listed[ds] == h + 1) }
 #ifndef MUTANT_RNEXT_AFTER_REARM
@@ -669,7 +708,7 @@ inline bury()
 			gi++
 		:: else -> break
 		od;
-		dl = 0; ds = 0; dw = 0; dn = 0; dg = 0; gi = 0; gn = 0; retired = 0; ours = 0; rh = 0; rhead = 0; rw = 0;
+		dl = 0; ds = 0; dw = 0; dn = 0; dg = 0; gi = 0; gn = 0; some = 0; retired = 0; ours = 0; rh = 0; rhead = 0; rw = 0;
 		pushed = 0; x = 0; got = 0; won = 0; s = 0; m = 0; w = 0; my = 0; ops = 0;
 		buried++
 	}
@@ -689,7 +728,7 @@ proctype Thread(byte h)
 #ifdef ALLOC
 		:: my != 0 -> acquire(my - 1); refill(); release(my - 1)
 #endif
-		:: my != 0 && rstack[my - 1] != 0 -> acquire(my - 1); drain(my - 1); release(my - 1)
+		:: my != 0 && rstack[my - 1] != 0 -> acquire(my - 1); some = 1; drain(my - 1); some = 0; release(my - 1)
 #ifdef LOCAL
 		:: atomic { my != 0 && ANY_MAIL -> PICK }; free_by_owner()
 #endif

@@ -118,6 +118,12 @@ check retire_shared_bit holds $retire -DWORDS=2 -DNEWS_LAST=0
 # Two slabs meet on one stack.
 check stack holds $stack
 check stack_2_words holds $stack -DWORDS=2
+# A drain leaves the rest on the stack, and of a slab some of the words.
+check some holds $stack -DSOME
+check some_2_words holds $stack -DSOME -DWORDS=2
+check some_retire holds $retire -DSOME -DWORDS=2
+check some_steal holds $steal -DSOME -DWORDS=2
+check some_fork holds $fork -DSOME -DWORDS=2
 # Heaps change threads, and slabs heaps.
 check adopt holds -DALLOC $adopt
 check adopt_2_words holds -DALLOC $adopt -DWORDS=2
@@ -153,6 +159,8 @@ check mutant_news_bit_forgotten fails $retire -DWORDS=2 -DMUTANT_NEWS_BIT_FORGOT
 check mutant_news_last_alone fails $retire -DWORDS=2 -DNEWS_LAST=0 -DMUTANT_NEWS_LAST_ALONE
 check mutant_news_before_rearm fails $retire -DWORDS=2 -DMUTANT_NEWS_BEFORE_REARM
 check mutant_rnext_after_rearm fails $stack -DMUTANT_RNEXT_AFTER_REARM
+check mutant_some_by_store fails $stack -DSOME -DMUTANT_SOME_BY_STORE
+check mutant_some_takes_all_news fails $retire -DSOME -DWORDS=2 -DMUTANT_SOME_TAKES_ALL_NEWS
 check mutant_retire_no_cas fails $retire -DMUTANT_RETIRE_NO_CAS
 check mutant_attach_arm_first fails $retire -DMUTANT_ATTACH_ARM_FIRST
 check mutant_steal_no_token fails $steal -DMUTANT_STEAL_NO_TOKEN

@@ -233,9 +233,9 @@ static void test_words_of_remote_frees(void **state)
     const uint32_t slab = new_run(0);
     void *out[200];
     assert_int_equal(take(slab, &out[199], 200), 200);
-    slab_put_word(slab, 1, 0xf0f0);
-    slab_put_word(slab, 3, 0xff); /* blocks 192..199: up to the last one that was handed out */
-    slab_put_word(slab, 0, (uint64_t)1 << 63);
+    slab_put_word(slab_at(slab), slab, 1, 0xf0f0);
+    slab_put_word(slab_at(slab), slab, 3, 0xff); /* blocks 192..199: up to the last one that was handed out */
+    slab_put_word(slab_at(slab), slab, 0, (uint64_t)1 << 63);
     assert_int_equal(slab_at(slab)->free_count, info->block_count - 200 + 8 + 8 + 1);
     assert_true(slab_is_valid(slab));
     assert_int_equal(take(slab, &out[1], 2), 2);
@@ -283,7 +283,7 @@ static void put_neighbours(void *argument)
 static void put_word(void *argument)
 {
     const struct misuse *m = argument;
-    slab_put_word(m->slab, m->word, m->mask);
+    slab_put_word(slab_at(m->slab), m->slab, m->word, m->mask);
 }
 
 static void number(void *argument)
@@ -386,7 +386,7 @@ static void run_against_model(unsigned bin, uint64_t seed)
                 model[n] = FREE;
                 out_count--;
             }
-            slab_put_word(slab, word, mask);
+            slab_put_word(slab_at(slab), slab, word, mask);
         }
         assert_int_equal(slab_at(slab)->free_count, info->block_count - out_count);
         assert_true(slab_is_valid(slab));
