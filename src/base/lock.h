@@ -75,8 +75,6 @@ FAST void lock_init(struct lock *l, enum lock_rank rank)
 
 /* `rank` is the lock's: where it is a constant, it need not be looked up. */
 FAST void lock_acquire_as(struct lock *l, enum lock_rank rank)
-/* rank: the lock's own; where it is spelled out it needs no look. */
-FAST void lock_acquire_ranked(struct lock *l, enum lock_rank rank)
 {
     uint32_t expected = 0;
     lock_check_order(l);
@@ -92,7 +90,6 @@ FAST void lock_acquire_ranked(struct lock *l, enum lock_rank rank)
 FAST void lock_acquire(struct lock *l)
 {
     lock_acquire_as(l, l->rank);
-    lock_acquire_ranked(l, l->rank);
 }
 
 FAST bool lock_try(struct lock *l)
@@ -106,7 +103,6 @@ FAST bool lock_try(struct lock *l)
 }
 
 FAST void lock_release_as(struct lock *l, enum lock_rank rank)
-FAST void lock_release_ranked(struct lock *l, enum lock_rank rank)
 {
     if (UNLIKELY(load_relaxed(&l->forking) | load_relaxed(&lock_aborting)) && lock_is_open(l))
         return;
@@ -118,7 +114,6 @@ FAST void lock_release_ranked(struct lock *l, enum lock_rank rank)
 FAST void lock_release(struct lock *l)
 {
     lock_release_as(l, l->rank);
-    lock_release_ranked(l, l->rank);
 }
 
 /* fork: take before (in rank order, then lock_fork_begin), give back after in both processes (lock_fork_end first). */

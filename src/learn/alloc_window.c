@@ -11,8 +11,7 @@ _Static_assert(ALLOC_KEEP_SLABS_MAX == HEAP_SPARE_ROOM, "what is learned must fi
 _Static_assert(ALLOC_SLAB_BYTES == SLAB_BYTES, "the learner knows slabs by their size alone");
 
 enum {
-    LARGEST_BATCH = 128,   /* blocks that a slow operation may move: refill.c's REFILL_MAX_BLOCKS */
-    LARGEST_BATCH = 128,   /* blocks that a slow operation may move: refill.c's FLUSH_MAX_BLOCKS */
+    LARGEST_BATCH = 64,    /* blocks that a slow operation may move: refill.c's REFILL_MAX_BLOCKS and FLUSH_MAX_BLOCKS */
     KEEP_BUDGET_SHARE = 4, /* empty slabs may hold this part of the thread's budget */
     CAP_MEMORY_WINDOWS = 16, /* windows after which what a bin's ceiling was counts little */
     CAP_WEIGHT_SHIFT = 8,    /* of a miss, so that what a sixteenth of a small weight leaves over is not lost */

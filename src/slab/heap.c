@@ -13,15 +13,11 @@
 enum { LOOKS_USUALLY = 1, LOOKS_RARELY = 8 };
 
 enum {
-    /* What one batch takes, beside its number of blocks, because some call has to wait for it: whole runs of neighbours or
-     * single blocks. See decision 0010. */
-    REFILL_PIECES = 64,
     /* Some call has to wait for all of a batch: see decision 0010. Slabs that one takes from, and none more when it is half
-     * full; what one puts, whole runs of neighbours or single blocks, of which one costs more. */
+     * full. */
     REFILL_SLABS = 4,
-    REFILL_DRAINS = 4, /* words of blocks freed elsewhere that it looks at; twice as many where these hold too little */
-    FLUSH_PIECES = 32,
-    CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
+    REFILL_DRAINS = 4, /* words of blocks freed elsewhere that it looks at; again, where these hold less than it wants ... */
+    REFILL_LOOKS = 8,  /* ... or the heap grows while they wait */
 };
 
 void heap_list_push(struct heap *h, uint32_t slab)
@@ -243,8 +239,7 @@ unsigned heap_take(struct heap *h, unsigned bin, void **last, unsigned want, uns
     unsigned taken = 0;
     if (b->list != SLAB_NONE && heap_should_collect(h, slab_at(b->list), want)) {
         const uint64_t before = b->collected_blocks;
-        heap_drain_some(h, REFILL_DRAINS);
-        if (b->collected_blocks - before < want)
+        for (unsigned looks = 0; looks < REFILL_LOOKS && b->collected_blocks - before < want; looks++)
             heap_drain_some(h, REFILL_DRAINS);
         heap_choose_slab(h, bin);
     }

@@ -47,9 +47,6 @@ FAST bool slab_put(struct slab *s, struct slab_divisor by, uint64_t product, voi
     return UNLIKELY(free_count == s->block_count);
 }
 
-/* Two addresses of neighbours, side by side in a magazine. */
-typedef uintptr_t address_pair __attribute__((vector_size(16), aligned(8), may_alias));
-
 /* How many of the first `count` addresses are `step` apart, at least one. In pairs, as slab_take writes them. */
 FAST unsigned slab_count_steps(void *const *blocks, unsigned count, uintptr_t step)
 {

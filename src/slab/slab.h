@@ -141,4 +141,7 @@ FAST bool slab_are_neighbours(const struct bin_info *info, const void *a, const 
     return distance == info->block_bytes || distance == (uintptr_t)0 - info->block_bytes;
 }
 
+/* Two addresses of neighbours, side by side in a magazine. */
+typedef uintptr_t address_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
 #endif

@@ -6,9 +6,6 @@
 
 #include "slab/heap.h"
 
-/* Two addresses of neighbours, side by side in a magazine. */
-typedef uintptr_t address_pair __attribute__((vector_size(16), aligned(8), may_alias));
-
 /* `count` neighbours from `block` up, written downwards from `last`; many of them in pairs, so that each costs hardly more
  * than an instruction. Returns the slot below. */
 FAST void **write_run(void **last, uintptr_t block, uintptr_t block_bytes, size_t count)
@@ -112,7 +109,7 @@ FAST uint32_t heap_refill_slots(struct heap *h, unsigned bin, void **slots, size
 {
     struct heap_bin *const b = &h->bins[bin];
     uint32_t count;
-    lock_acquire_ranked(&h->lock, LOCK_HEAP);
+    lock_acquire_as(&h->lock, LOCK_HEAP);
     const uint32_t slab = b->list;
     struct slab *const s = slab_at(slab);
     if (LIKELY(slab != SLAB_NONE && s->free_count >= want && s->purged == 0 && !heap_looks_further(h, s, want))) {
@@ -130,7 +127,7 @@ FAST uint32_t heap_refill_slots(struct heap *h, unsigned bin, void **slots, size
         count = heap_take_slots(h, bin, slots, want, fresh);
     }
     heap_count_refill(h, b, count);
-    lock_release_ranked(&h->lock, LOCK_HEAP);
+    lock_release_as(&h->lock, LOCK_HEAP);
     return count;
 }
 

@@ -9,14 +9,10 @@
 enum {
     STREAK_GROWS = 4,           /* refills in a row, without a flush, that earn a larger magazine ... */
     STREAK_MAX_BYTES = 16384,   /* ... up to this size and a batch: a program that only allocates has no use for a cache */
-    BATCH_MAX_BYTES = 65536,
-    FRESH_MAX_BYTES = 4096, /* of a batch, in blocks that nobody has had, unless the first batch is more */
-    REFILL_MAX_BLOCKS = 128, /* a longer batch is hardly cheaper a block, and some call has to wait for all of it */
-    FLUSH_MAX_BLOCKS = 64,
     /* A longer batch is hardly cheaper a block, and some call has to wait for all of it. */
     REFILL_MAX_BYTES = 65536,
     REFILL_MAX_BLOCKS = WORD_BLOCKS,
-    FLUSH_MAX_BLOCKS = 128,
+    FLUSH_MAX_BLOCKS = 64,
     /* Of a refill, in blocks that nobody has had, unless the first batch is more. They would be handed out while used ones come
      * back to the slabs, and each page of them is a page fault, which costs more than a shorter batch. */
     FRESH_MAX_BYTES = 4096,
@@ -101,20 +97,6 @@ static NOINLINE unsigned next_batch(struct tcache *t, unsigned bin)
     if (b->turns % 2 != 0) {
         b->turns++;
         b->turned_blocks = t->heap.bins[bin].refill_blocks;
-        magazine_grow(t, bin);
-    } else if (b->streak >= STREAK_GROWS && b->capacity < REFILL_MAX_BLOCKS && b->capacity * block_bytes < STREAK_MAX_BYTES) {
-        magazine_grow(t, bin);
-    }
-    uint32_t base = b->refill;
-    bool is_fixed = bin < TINY_BIN_COUNT && config_get()->bin_cap_is_user[bin]; /* an override's refill is a ceiling */
-    uint32_t batch = b->streak == 0 || is_fixed ? base : b->batch * 2u;
-    uint32_t most = BATCH_MAX_BYTES / block_bytes;
-    most = most < REFILL_MAX_BLOCKS ? most : REFILL_MAX_BLOCKS;
-    if (batch > most && batch > base)
-        batch = most > base ? most : base;
-    if (batch > b->capacity)
-        batch = b->capacity;
-    b->batch = (uint16_t)(batch < UINT16_MAX ? batch : UINT16_MAX);
         if (may_grow)
             magazine_grow(t, bin);
     } else if (may_grow_alone && b->streak >= STREAK_GROWS) {
@@ -154,7 +136,7 @@ void *tcache_refill(struct tcache *t, unsigned bin)
     void *block = hot_pop(m); /* ageing may have put something here, or the caller has not looked */
     if (UNLIKELY(block != NULL))
         return block;
-    HOT_FORGET(b);
+    __asm__("" : "+r"(m), "+r"(b)); /* the compiler would compute them again and again */
     size_t want = b->settled;
     if (UNLIKELY(want == 0))
         want = next_batch(t, bin);
@@ -171,22 +153,6 @@ void *tcache_refill(struct tcache *t, unsigned bin)
 /* The bin is closed, or has no room in the budget. */
 static NOINLINE void free_into_closed(struct tcache *t, unsigned bin, void *block)
 {
-    struct tcache_bin *b = &t->bins[bin];
-    b->streak = 0;
-    b->settled = 0;
-    b->turns |= 1;
-    uint32_t have = magazine_count(t, bin);
-    uint32_t half = have - have / 2;
-    uint32_t most = half < FLUSH_MAX_BLOCKS ? half : FLUSH_MAX_BLOCKS;
-    void **bottom = b->bottom;
-    unsigned count = heap_flush_bounded(&t->heap, bin, bottom + 1, most);
-    magazine_place(t, bin, bottom + count, t->hot.bins[bin].top);
-}
-
-void tcache_free_full(struct tcache *t, unsigned bin, void *block)
-{
-    struct magazine *m = &t->hot.bins[bin];
-    tcache_note_slow(t);
     open_bin(t, bin);
     const uint32_t capacity = t->bins[bin].capacity, have = magazine_count(t, bin);
     if (capacity == 0) {
@@ -212,6 +178,7 @@ void tcache_overflow(struct tcache *t, unsigned bin, void *block)
     if (LIKELY(load_relaxed(&m->top) >= m->end)) { /* the tick may have made room */
         const uint32_t half = (b->capacity + 1) / 2;
         b->streak = 0;
+        b->settled = 0;
         b->turns |= 1;
         heap_flush_begin(&t->heap);
         const unsigned count = heap_flush_batch(&t->heap, bin, b->bottom + 1, half < FLUSH_MAX_BLOCKS ? half : FLUSH_MAX_BLOCKS);

@@ -43,17 +43,19 @@ bool tcache_init(struct tcache *t)
 void tcache_enter(struct tcache *t)
 {
     t->slow_left = TICK_SLOW_OPERATIONS; /* a thread that fork left behind may have been about to set it */
-    hot_thread = (struct hot_thread){
-        .delta = (char *)&t->hot - (char *)&hot_static.empty,
-        .window_base = window.base,
-        .limit = load_acquire(&window.limit),
-        .tag = t->heap.id << MAP_OWNER_SHIFT,
-        .self = &t->hot,
-    };
+    hot_thread.self = &t->hot;
+    hot_thread.tag = t->heap.id << MAP_OWNER_SHIFT;
+    hot_thread.window_base = window.base;
+    __asm__ volatile("" ::: "memory"); /* a signal handler that frees goes by the limit, one that allocates by the delta */
+    hot_thread.delta = (char *)&t->hot - (char *)&hot_static.empty;
+    hot_thread.limit = load_acquire(&window.limit);
 }
 
 void tcache_leave(void)
 {
+    hot_thread.limit = 0;
+    hot_thread.delta = 0;
+    __asm__ volatile("" ::: "memory"); /* as above */
     hot_thread = (struct hot_thread){ 0 };
 }
 
@@ -198,9 +200,9 @@ void *tcache_malloc_slow(size_t bytes)
     struct tcache *t = tcache_self();
     if (UNLIKELY(t == NULL || bytes > MEDIUM_MAX_BYTES || guard_is_on()))
         return malloc_uncommon(bytes);
-    const size_t offset = bytes <= TINY_MAX_BYTES ? hot_anchor()->tiny_offset[(bytes + 15) / 16]
-                                                  : bin_medium_offset[(bytes + 511) / 512];
-    return tcache_refill(t, (unsigned)(offset / BIN_STRIDE_BYTES));
+    const size_t bin = bytes <= TINY_MAX_BYTES ? hot_anchor()->tiny_top[bytes] / HOT_TOP_STRIDE
+                                               : bin_medium_offset[(bytes + 511) / 512] / BIN_STRIDE_BYTES;
+    return tcache_refill(t, (unsigned)bin);
 }
 
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed)
