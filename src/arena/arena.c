@@ -135,6 +135,7 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
                                     bool *zeroed)
 {
     unsigned looks = pages == RESIDENT ? RESIDENT_LOOKS : UINT_MAX;
+    const uint32_t at = alignment == SUPERSLAB_SLABS ? 1 : UINT32_MAX; /* most have no such start: seen without a claim */
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
         uint64_t word = load_acquire(&arena_vacant[w]);
@@ -145,7 +146,8 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
                 return SLAB_NONE;
             const struct superslab *s = &superslab_table[superslab];
             uint32_t free_mask = load_relaxed(&s->free_mask);
-            if (runs_of(pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask, slabs) == 0) {
+            uint32_t starts = runs_of(pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask, slabs);
+            if ((starts & at) == 0) {
                 if (free_mask == 0)
                     clear_vacant(superslab);
                 continue;
@@ -194,6 +196,7 @@ enum os_map_result arena_map_superslabs(uint32_t from, uint32_t to, uint32_t cla
         store_relaxed(&s->idle_mask, 0);
         store_relaxed(&s->prewarmed, 0);
         store_relaxed(&s->draining, 0);
+        store_relaxed(&s->sparse_stamp, 0);
         superslab_note_clean_claim(s, count_bits(claimed));
         superslab_count(superslab_held(count_bits(claimed), 0));
         store_release(&s->state, SUPERSLAB_MAPPED);
@@ -306,6 +309,13 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
             slab = arena_alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
     }
     return slab;
+}
+
+uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed)
+{
+    uint32_t used;
+    return window.base == 0 ? SLAB_NONE
+                            : claim_anywhere(RESIDENT, node_self(), slabs, SUPERSLAB_SLABS, &used, zeroed);
 }
 
 void arena_free(uint32_t slab, uint32_t slabs)

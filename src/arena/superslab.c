@@ -70,7 +70,7 @@ FAST bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean, uint64_
     if (UNLIKELY(load_relaxed(&s->prewarmed) == PREWARMED)) {
         /* From its first use on it decays like any other: all of it has pages. In this order, so that superslab_resident
          * says so throughout; by one thread, because a second one's bits might come after slabs of it were purged. */
-        uint16_t expected = PREWARMED;
+        uint8_t expected = PREWARMED;
         if (cas_strong_acquire(&s->prewarmed, &expected, PREWARMED_FIRST_USE)) {
             fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
             store_release(&s->prewarmed, 0);

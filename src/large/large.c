@@ -5,12 +5,14 @@
 #include "arena/usage.h"
 #include "base/check.h"
 #include "large/huge.h"
+#include "large/sparse.h"
 #include "os/os.h"
 
 /* In the record of a run's first slab; guarded by whoever holds the block. How many slabs it has stands in the map. */
 struct large_record {
     uint64_t usable_bytes;
     uint32_t offset; /* bytes of the run before the block; whole pages */
+    bool was_zero;   /* when it was handed out, or grew, all of it read as zero */
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
@@ -50,6 +52,19 @@ static uint32_t offset_in_run(uint32_t slabs, size_t usable_bytes, size_t alignm
     return slabs < END_MIN_SLABS ? 0 : (uint32_t)align_down(spare_bytes, alignment);
 }
 
+static uint32_t take_run(uint32_t slabs, uint32_t alignment_slabs, bool *zeroed)
+{
+    const bool sparse = slabs >= SPARSE_MIN_SLABS && sparse_blocks() && arena_minds_sparse();
+    uint32_t slab = SLAB_NONE;
+    if (sparse && slabs < SUPERSLAB_SLABS && alignment_slabs == 1)
+        slab = arena_alloc_at_start(slabs, zeroed);
+    if (slab == SLAB_NONE)
+        slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
+    if (sparse && slab != SLAB_NONE)
+        arena_note_sparse(slab, slabs);
+    return slab;
+}
+
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
     if (bytes == 0)
@@ -57,11 +72,12 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
     if (bytes <= LARGE_MAX_BYTES && alignment <= LARGE_MAX_BYTES) {
         uint32_t slabs = slabs_for(bytes);
         uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
-        uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
+        uint32_t slab = take_run(slabs, alignment_slabs, zeroed);
         if (slab != SLAB_NONE) {
             struct large_record *r = record_of(slab);
             r->usable_bytes = usable_for(bytes);
             r->offset = offset_in_run(slabs, r->usable_bytes, alignment);
+            r->was_zero = *zeroed;
             store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.run_count, 1);
@@ -113,14 +129,18 @@ void large_free(void *block)
     }
     /* The exchange decides between two threads that free the same block. */
     uint32_t slabs = map_run_slabs(word);
-    uint64_t bytes = record_of(slab)->usable_bytes;
+    const struct large_record r = *record_of(slab);
     if (!cas_strong_acq_rel(window_word(slab), &word, 0))
         fail(block);
-    fetch_sub_relaxed(&totals.run_bytes, bytes);
+    fetch_sub_relaxed(&totals.run_bytes, r.usable_bytes);
     fetch_sub_relaxed(&totals.run_count, 1);
     fetch_add_relaxed(&totals.free_count, 1);
+    if (slabs >= SPARSE_MIN_SLABS && r.was_zero)
+        sparse_look(block, r.usable_bytes);
     arena_free(slab, slabs);
     arena_note_freed(slabs * SLAB_BYTES);
+    if (slabs >= SPARSE_MIN_SLABS && sparse_blocks())
+        arena_sparse_freed();
 }
 
 size_t large_usable_bytes(const void *block)
@@ -238,6 +258,7 @@ void *large_resize(void *block, size_t bytes)
         bool zeroed;
         if (!arena_extend(slab, have, want, &zeroed))
             return move_out(slab, have, bytes);
+        r->was_zero &= zeroed;
         store_release(window_word(slab), MAP_LARGE + want);
     } else if (want < have) {
         store_release(window_word(slab), MAP_LARGE + want);
