@@ -64,10 +64,12 @@ void arena_earn(size_t bytes);
 /* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);
 uint64_t arena_free_resident_bytes(void);
-/* Gives back every free page and every empty SuperSlab now. Returns bytes given back. */
-size_t arena_purge_all(void);
-/* The same until no more than `keep_bytes` of free pages are left. */
+/* Gives back free pages and empty SuperSlabs now, until no more than `keep_bytes` of free pages are left; 0: all of them.
+ * Returns bytes given back. */
 size_t arena_purge_beyond(size_t keep_bytes);
+/* The same for so many SuperSlabs as may be visited in one tick, from that one on; 0: the first. Returns where to go on, or 0
+ * when it has been at the last. */
+uint32_t arena_purge_some(uint32_t from);
 
 struct arena_totals {
     uint64_t mapped_bytes;         /* SuperSlabs mapped */

@@ -151,9 +151,16 @@ void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain)
     pass_cursor = 0;
 }
 
-size_t arena_purge_all(void)
+/* Gives back what is free of it. Returns bytes given back. */
+static size_t purge_one(uint32_t superslab)
 {
-    return arena_purge_beyond(0);
+    struct superslab *s = &superslab_table[superslab];
+    if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
+        return 0;
+    uint32_t dirty = count_bits(superslab_resident(s));
+    if (load_relaxed(&s->free_mask) == UINT32_MAX && arena_release_superslab(superslab, PURGE_ASKED_FOR))
+        return dirty * SLAB_BYTES;
+    return arena_purge_free(superslab, load_relaxed(&s->free_mask), PURGE_ASKED_FOR);
 }
 
 size_t arena_purge_beyond(size_t keep_bytes)
@@ -163,19 +170,30 @@ size_t arena_purge_beyond(size_t keep_bytes)
     size_t bytes = 0;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t i = window.first_superslab; i < end; i++) {
-        struct superslab *s = &superslab_table[i];
         if (keep_bytes != 0 && arena_free_resident_bytes() <= keep_bytes)
             break;
-        if (load_acquire(&s->state) != SUPERSLAB_MAPPED)
-            continue;
-        uint32_t dirty = count_bits(superslab_resident(s));
-        if (load_relaxed(&s->free_mask) == UINT32_MAX &&
-            arena_release_superslab(i, PURGE_ASKED_FOR))
-            bytes += dirty * SLAB_BYTES;
-        else
-            bytes += arena_purge_free(i, load_relaxed(&s->free_mask), PURGE_ASKED_FOR);
+        bytes += purge_one(i);
     }
     return bytes;
+}
+
+uint32_t arena_purge_some(uint32_t from)
+{
+    if (window.base == 0)
+        return 0;
+    uint32_t end = load_acquire(&arena.next);
+    unsigned work = 0;
+    if (from < window.first_superslab)
+        from = window.first_superslab;
+    for (unsigned visits = 0; from < end; visits++) {
+        if (visits >= VISITS_PER_TICK || work >= WORK_PER_TICK)
+            return from;
+        const struct superslab *s = &superslab_table[from];
+        uint32_t free_mask = load_relaxed(&s->free_mask);
+        work += free_mask == UINT32_MAX || (free_mask & superslab_resident(s)) != 0; /* locked pages are work, too */
+        purge_one(from++);
+    }
+    return 0;
 }
 
 uint64_t arena_claimed_bytes(void)

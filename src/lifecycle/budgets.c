@@ -15,6 +15,7 @@ enum {
 /* Under the tick lock. */
 static uint64_t reclaimed_ms;
 static uint32_t next_heap; /* where a round over the heaps goes on; 0: none is under way */
+static uint32_t next_superslab; /* where one over what is free goes on */
 
 void budgets_apply(const struct os_limits *limits)
 {
@@ -42,15 +43,17 @@ static bool is_near_limit(uint64_t held)
 void budgets_tick(uint64_t now_ms)
 {
     if (!is_near_limit(usage_bytes())) {
-        next_heap = 0;
+        next_heap = next_superslab = 0;
         return;
     }
-    if (next_heap == 0) {
+    if (next_heap == 0 && next_superslab == 0) {
         if (now_ms - reclaimed_ms < NEAR_PERIOD_MS)
             return;
         reclaimed_ms = now_ms;
         next_heap = 1;
     }
-    next_heap = heap_reclaim_some(next_heap, NEAR_HEAPS, NULL); /* and the own one: its lock is free here */
-    arena_purge_all();
+    if (next_heap != 0)
+        next_heap = heap_reclaim_some(next_heap, NEAR_HEAPS, NULL); /* and the own one: its lock is free here */
+    /* What is free at once, too: a round over thousands of heaps takes many ticks. */
+    next_superslab = arena_purge_some(next_superslab);
 }

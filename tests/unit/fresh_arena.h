@@ -27,6 +27,11 @@ static inline void fresh_arena(void)
     arena_start(0);
 }
 
+static inline size_t arena_purge_all(void)
+{
+    return arena_purge_beyond(0);
+}
+
 static inline uint32_t first_slab(void)
 {
     return window.first_superslab * SUPERSLAB_SLABS;

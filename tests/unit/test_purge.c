@@ -314,6 +314,32 @@ static void test_regret_is_counted(void **state)
     assert_true(flow_now().refaulted_bytes - refaulted >= 32 * SLAB_BYTES);
 }
 
+/* It runs inside somebody's malloc: 27 ms at once were seen. */
+static void test_some_of_it_at_a_time(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, AT_ONCE = 16 };
+    uint32_t stays[COUNT];
+    const uint32_t wide = take_touched(COUNT * 32);
+    for (unsigned i = 0; i < COUNT; i++) { /* one slab of each, so that none is unmapped */
+        stays[i] = wide + i * 32;
+        arena_free(stays[i] + 1, 31);
+    }
+    unsigned calls = 0;
+    uint64_t left = arena_totals_now().free_dirty_bytes;
+    for (uint32_t next = 0; calls == 0 || next != 0; calls++) {
+        next = arena_purge_some(next);
+        const uint64_t now_left = arena_totals_now().free_dirty_bytes;
+        assert_in_range(left - now_left, 1, AT_ONCE * SUPERSLAB_BYTES);
+        left = now_left;
+    }
+    assert_int_equal(left, 0);
+    assert_in_range(calls, COUNT / AT_ONCE, COUNT / AT_ONCE + 1);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_false(reads_zero(stays[i]));
+    assert_int_equal(arena_purge_some(0), 0); /* what has nothing to give is passed over */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +358,7 @@ int main(void)
         cmocka_unit_test_setup(test_what_comes_back_costs_credit, fresh),
         cmocka_unit_test_setup(test_the_floor_keeps_no_empty_mappings, fresh),
         cmocka_unit_test_setup(test_regret_is_counted, fresh),
+        cmocka_unit_test_setup(test_some_of_it_at_a_time, fresh),
     };
     return cmocka_run_group_tests_name("purge", tests, NULL, NULL);
 }
