@@ -325,8 +325,10 @@ void arena_free(uint32_t slab, uint32_t slabs)
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)
 {
-    for (uint32_t at = slab, end = slab + slabs; at < end; at++)
-        fetch_and_relaxed(&superslab_of_slab(at)->dirty_mask, ~((uint32_t)1 << at % SUPERSLAB_SLABS));
+    for (uint32_t at = slab, left = slabs; left > 0;) {
+        struct piece piece = take_piece(&at, &left);
+        superslab_note_moved(&superslab_table[piece.superslab], piece.mask);
+    }
     arena_release_run(slab, slabs);
 }
 

@@ -60,6 +60,8 @@ void arena_charge_credit(size_t bytes);
 void arena_charge_refault(size_t bytes);
 /* So many bytes are used for the first time: after a burst as many may go back without credit. */
 void arena_earn(size_t bytes);
+/* Clean slabs of which the next claim will be charged, though nothing was given back that could come back. */
+void arena_refund_refault(size_t bytes);
 
 /* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);

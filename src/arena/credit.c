@@ -22,6 +22,14 @@ enum {
 
 struct arena_credit arena_credit;
 
+static void add(uint64_t bytes, uint64_t rate)
+{
+    /* What stays away for long may come back, and go once more, without a debt. */
+    uint64_t return_cost = (1 + REFAULT_COST) * arena_away_bytes();
+    int64_t room = (int64_t)(rate * CREDIT_MAX_MS / 1000 + return_cost) - load_relaxed(&arena_credit.bytes);
+    fetch_add_relaxed(&arena_credit.bytes, (int64_t)bytes < room ? (int64_t)bytes : room);
+}
+
 bool arena_has_credit(uint64_t now_ms)
 {
     uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
@@ -31,11 +39,7 @@ bool arena_has_credit(uint64_t now_ms)
     if ((int64_t)(now_ms - last_ms) > 0 && cas_strong_acquire(&arena_credit.refilled_ms, &last_ms, now_ms)) {
         /* It begins with nothing: a short program is not to pay for the page faults. */
         uint64_t elapsed_ms = last_ms == 0 ? 0 : now_ms - last_ms;
-        int64_t gained = (int64_t)(rate * (elapsed_ms < ELAPSED_MAX_MS ? elapsed_ms : ELAPSED_MAX_MS) / 1000);
-        /* What stays away for long may come back, and go once more, without a debt. */
-        uint64_t return_cost = (1 + REFAULT_COST) * arena_away_bytes();
-        int64_t room = (int64_t)(rate * CREDIT_MAX_MS / 1000 + return_cost) - load_relaxed(&arena_credit.bytes);
-        fetch_add_relaxed(&arena_credit.bytes, gained < room ? gained : room);
+        add(rate * (elapsed_ms < ELAPSED_MAX_MS ? elapsed_ms : ELAPSED_MAX_MS) / 1000, rate);
     }
     return load_relaxed(&arena_credit.bytes) > 0;
 }
@@ -61,6 +65,14 @@ void arena_charge_refault(size_t bytes)
     while (!cas_weak_relaxed(&arena_credit.away, &away, away > bytes ? away - bytes : 0))
         ;
     charge(REFAULT_COST * bytes);
+}
+
+void arena_refund_refault(size_t bytes)
+{
+    uint64_t rate = load_relaxed(&policy_live.decay_rate_bytes);
+    fetch_add_relaxed(&arena_credit.away, bytes);
+    if (rate != 0)
+        add(REFAULT_COST * bytes, rate);
 }
 
 void arena_earn(size_t bytes)

@@ -40,6 +40,11 @@ uint64_t arena_excess_bytes(void)
     return most != 0 && most < usual ? most : usual;
 }
 
+bool arena_nears_excess(void)
+{
+    return arena_free_resident_bytes() > arena_excess_bytes() / 2;
+}
+
 static bool is_left_by_burst(uint64_t free_bytes)
 {
     uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
@@ -65,13 +70,6 @@ static enum purge_reason reason_now(uint64_t now_ms)
 
 /* The next SuperSlab below `cursor`, or from the top, that may have free slabs; 0: none within reach. */
 static uint32_t next_vacant_below(uint32_t cursor)
-bool arena_nears_excess(void)
-{
-    return arena_free_resident_bytes() > excess_bytes() / 2;
-}
-
-/* The next SuperSlab below excess_cursor that may have free slabs; 0: none within reach. */
-static uint32_t next_vacant_below(void)
 {
     uint32_t end = load_acquire(&arena.next);
     if (cursor == 0 || cursor > end)

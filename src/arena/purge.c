@@ -16,7 +16,7 @@ enum {
 static void note_given_back(struct superslab *s, size_t bytes, size_t tried_bytes, enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
-    if (reason == PURGE_ASKED_FOR || tried_bytes == 0)
+    if (reason == PURGE_ASKED_FOR || reason == PURGE_COLD || tried_bytes == 0)
         return;
     superslab_note_given_back(s);
     if (reason == PURGE_DUE)

@@ -35,6 +35,13 @@ void superslab_note_clean_claim(const struct superslab *s, unsigned slabs)
         fetch_add_relaxed(&superslab_counts.refaulted, slabs);
 }
 
+void superslab_note_moved(struct superslab *s, uint32_t slabs)
+{
+    fetch_and_relaxed(&s->dirty_mask, ~slabs);
+    if (load_relaxed(&s->decay_stamp) != STAMP_NEVER)
+        arena_refund_refault(count_bits(slabs) * SLAB_BYTES);
+}
+
 /* Mostly all of the slabs hold pages, or none of them. */
 static uint64_t counted(uint32_t slabs, uint32_t resident)
 {

@@ -108,6 +108,10 @@ void superslab_note_given_back(struct superslab *s);
  * rest. */
 void superslab_note_clean_claim(const struct superslab *s, unsigned slabs);
 
+/* These slabs, which the caller has claimed, are clean because their pages were moved away: to claim them again is to
+ * cost nothing in the end. */
+void superslab_note_moved(struct superslab *s, uint32_t slabs);
+
 /* Claims `count` (1..32) neighbouring slabs out of `among`, aligned to `alignment` slabs (a power of two, 1..32), lowest
  * first. Returns the first slab's number inside the SuperSlab, CLAIM_NONE or CLAIM_REFUSED. *clean: they all read as
  * zero. Lock-free. Where it was refused, somebody may have seen no free slab meanwhile: the caller says that there are

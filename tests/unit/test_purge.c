@@ -2,6 +2,7 @@
 
 #include <sys/syscall.h>
 
+#include "arena/usage.h"
 #include "config/policy.h"
 #include "fresh_arena.h"
 
@@ -259,6 +260,34 @@ static void test_what_comes_back_costs_credit(void **state)
     assert_true(arena_has_credit(now_ms += 200));
 }
 
+/* Nothing was given back of a run whose pages were moved away: to claim it again is charged and has been refunded. */
+static void test_what_was_moved_costs_no_credit(void **state)
+{
+    (void)state;
+    set_decay_policy(0, 4 * SUPERSLAB_BYTES, 0);
+    uint32_t run = take_touched(32);
+    arena_free(run + 1, 31);
+    arena_has_credit(now_ms);
+    now_ms += 10 * DECAY_MS;
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+    store_relaxed(&arena_credit.away, 0); /* nothing saves for its return */
+    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS)); /* two seconds' worth: 8 SuperSlabs */
+    arena_charge_credit(4 * SUPERSLAB_BYTES);
+    assert_int_equal(take_touched(31), run + 1); /* 3 * 31/32 of them: given back, and here again */
+    assert_true(arena_has_credit(now_ms));
+    for (unsigned i = 0; i < 10; i++) {
+        os_purge(window_slab_address(run + 1), 31 * SLAB_BYTES); /* as mremap leaves it */
+        usage_give(31 * SLAB_BYTES);
+        arena_free_moved(run + 1, 31);
+        assert_int_equal(take_touched(31), run + 1);
+        assert_true(arena_has_credit(now_ms));
+    }
+    arena_charge_credit(2 * SUPERSLAB_BYTES);
+    assert_false(arena_has_credit(now_ms));
+}
+
 static void test_the_floor_keeps_no_empty_mappings(void **state)
 {
     (void)state;
@@ -356,6 +385,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_rate_bounds_decay, fresh),
         cmocka_unit_test_setup(test_what_is_asked_for_costs_no_credit, fresh),
         cmocka_unit_test_setup(test_what_comes_back_costs_credit, fresh),
+        cmocka_unit_test_setup(test_what_was_moved_costs_no_credit, fresh),
         cmocka_unit_test_setup(test_the_floor_keeps_no_empty_mappings, fresh),
         cmocka_unit_test_setup(test_regret_is_counted, fresh),
         cmocka_unit_test_setup(test_some_of_it_at_a_time, fresh),
