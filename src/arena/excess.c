@@ -1,7 +1,8 @@
 /* Giving back what is too much, without waiting for its time.
  *
  * A process that frees a great deal and then falls silent has no more ticks. So slow paths look, after each free of a large
- * block, after each batch that has emptied a slab, and with every tick's look at the clock, and give some back themselves
+ * block, after each batch that has emptied a slab, and with every tick's look at the clock, and give some back themselves;
+ * a thread that ends, all of it
  *
  *   of far too many free pages       what is beyond policy retained_ratio of what is in use and EXCESS_BASE_BYTES; as
  *                                    the credit allows

@@ -154,6 +154,8 @@ static void thread_exit(void *value)
     thread_park(&t->heap);
     lock_release(&t->heap.lock);
     lock_release(&parked.lock);
+    /* What others have freed was in no batch, whoever collected it, and there may be no later tick; nobody's free waits here. */
+    arena_note_freed(arena_free_resident_bytes());
 }
 
 void thread_make_key(void)

@@ -2,7 +2,10 @@
  *
  * Threads allocate blocks, write to them, free them all and then sleep for ever, without another call of malloc or free.
  * With the background thread resident memory must fall below the limit before the time is up; without it nothing gives
- * it back. The first thread only looks, and does not allocate. */
+ * it back. The first thread only looks, and does not allocate.
+ *
+ * With --ends 1 the first thread frees all the blocks, and the others end instead of sleeping. That must do without a
+ * background thread. */
 #define _GNU_SOURCE
 #include "alloc.h"
 #include "common.h"
@@ -20,13 +23,24 @@ static uint64_t total_mib = 610;
 static uint64_t block_bytes = 40000;
 static uint64_t limit_mib = 30;
 static uint64_t wait_seconds = 20;
+static uint64_t threads_end;
+static char **held[STRESS_MAX_THREADS];
 static pthread_barrier_t all_hold, all_freed;
 
-static void *burst(void *unused)
+static void free_all(char **blocks)
 {
-    (void)unused;
+    size_t count = total_mib * MIB / thread_count / block_bytes;
+    for (size_t i = 0; i < count; i++) {
+        test_free(blocks[i]);
+    }
+    stress_unmap(blocks, count * sizeof *blocks);
+}
+
+static void *burst(void *where)
+{
     size_t count = total_mib * MIB / thread_count / block_bytes;
     char **blocks = stress_map(count * sizeof *blocks);
+    *(char ***)where = blocks;
     for (size_t i = 0; i < count; i++) {
         blocks[i] = test_malloc(block_bytes);
         if (blocks[i] == NULL) {
@@ -36,12 +50,11 @@ static void *burst(void *unused)
     }
     pthread_barrier_wait(&all_hold);
     pthread_barrier_wait(&all_hold);
-    for (size_t i = 0; i < count; i++) {
-        test_free(blocks[i]);
+    if (threads_end == 0) {
+        free_all(blocks);
     }
-    stress_unmap(blocks, count * sizeof *blocks);
     pthread_barrier_wait(&all_freed);
-    for (;;) {
+    while (threads_end == 0) {
         pause();
     }
     return NULL;
@@ -55,14 +68,15 @@ int main(int argc, char **argv)
         {"block", "size of a block", &block_bytes, 1, 1 << 30, NULL},
         {"limit", "MiB that may be resident in the end", &limit_mib, 1, 100000, NULL},
         {"wait", "seconds until then", &wait_seconds, 1, 3600, NULL},
+        {"ends", "1: the first thread frees, and the others end", &threads_end, 0, 1, NULL},
     };
     stress_parse(argc, argv, "Resident memory of a process whose threads sleep.", options,
                  sizeof options / sizeof options[0]);
     pthread_barrier_init(&all_hold, NULL, (unsigned)thread_count + 1);
     pthread_barrier_init(&all_freed, NULL, (unsigned)thread_count + 1);
+    pthread_t threads[STRESS_MAX_THREADS];
     for (uint64_t i = 0; i < thread_count; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, burst, NULL) != 0) {
+        if (pthread_create(&threads[i], NULL, burst, &held[i]) != 0) {
             stress_fail("cannot start a thread");
         }
     }
@@ -72,7 +86,13 @@ int main(int argc, char **argv)
     if (peak_bytes < total_mib * MIB) {
         stress_fail("%zu MiB resident at the peak: the test does not do what it should", peak_bytes / MIB);
     }
+    for (uint64_t i = 0; i < thread_count && threads_end != 0; i++) {
+        free_all(held[i]);
+    }
     pthread_barrier_wait(&all_freed);
+    for (uint64_t i = 0; i < thread_count && threads_end != 0; i++) {
+        pthread_join(threads[i], NULL);
+    }
     double start = stress_now();
     size_t bytes;
     do {
