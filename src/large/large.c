@@ -12,7 +12,7 @@
 struct large_record {
     uint64_t usable_bytes;
     uint32_t offset; /* bytes of the run before the block; whole pages */
-    bool was_zero;   /* when it was handed out, or grew, all of it read as zero */
+    bool was_zero;   /* when it was handed out, or grew, all of it read as zero; and it may be read when it is freed */
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
@@ -77,7 +77,8 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
             struct large_record *r = record_of(slab);
             r->usable_bytes = usable_for(bytes);
             r->offset = offset_in_run(slabs, r->usable_bytes, alignment);
-            r->was_zero = *zeroed;
+            /* Who asks for whole pages may have taken the right to read them away, or have kept them from a forked child. */
+            r->was_zero = *zeroed && alignment < os_page_bytes();
             store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.run_count, 1);

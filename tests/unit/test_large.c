@@ -1,5 +1,7 @@
 #include "unit.h"
 
+#include <sys/mman.h>
+
 #include "fresh_arena.h"
 #include "large/huge.h"
 #include "large/large.h"
@@ -199,6 +201,18 @@ static void test_knows_what_reads_zero(void **state)
     assert_true(zeroed);
     assert_int_equal(huge[0], 0);
     large_free(huge);
+}
+
+/* A program may take the right to read its own pages away, and free them so. */
+static void test_pages_that_may_not_be_read_are_freed(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *block = large_alloc(1 * MIB, page(), &zeroed);
+    assert_true(zeroed);
+    REQUIRE(mprotect(block, 1 * MIB, PROT_NONE) == 0);
+    large_free(block);
+    REQUIRE(mprotect(block, 1 * MIB, PROT_READ | PROT_WRITE) == 0);
 }
 
 static void test_resize_in_place(void **state)
@@ -453,6 +467,7 @@ int main(void)
         cmocka_unit_test_setup(test_stands_at_the_end_of_its_run, fresh),
         cmocka_unit_test_setup(test_grows_behind_its_offset, fresh),
         cmocka_unit_test_setup(test_knows_what_reads_zero, fresh),
+        cmocka_unit_test_setup(test_pages_that_may_not_be_read_are_freed, fresh),
         cmocka_unit_test_setup(test_resize_in_place, fresh),
         cmocka_unit_test_setup(test_resize_huge, fresh),
         cmocka_unit_test_setup(test_pages_move_where_there_is_no_room, fresh),
