@@ -58,7 +58,9 @@ FAST void arena_note_freed(size_t bytes)
 bool arena_has_credit(uint64_t now_ms);
 void arena_charge_credit(size_t bytes);
 void arena_charge_refault(size_t bytes);
-/* So many bytes are used for the first time: after a burst as many may go back without credit. */
+/* So many bytes that counts have as given back have never gone, or count as held again without a fault. */
+void arena_note_held(size_t bytes);
+/* So many bytes are used for the first time: after a burst as many may go back without credit, but no more than is held. */
 void arena_earn(size_t bytes);
 /* Clean slabs of which the next claim will be charged, though nothing was given back that could come back. */
 void arena_refund_refault(size_t bytes);

@@ -59,11 +59,16 @@ void arena_charge_credit(size_t bytes)
     charge(bytes);
 }
 
-void arena_charge_refault(size_t bytes)
+void arena_note_held(size_t bytes)
 {
     uint64_t away = load_relaxed(&arena_credit.away);
     while (!cas_weak_relaxed(&arena_credit.away, &away, away > bytes ? away - bytes : 0))
         ;
+}
+
+void arena_charge_refault(size_t bytes)
+{
+    arena_note_held(bytes);
     charge(REFAULT_COST * bytes);
 }
 
@@ -77,7 +82,9 @@ void arena_refund_refault(size_t bytes)
 
 void arena_earn(size_t bytes)
 {
-    fetch_add_relaxed(&arena_credit.earned, (int64_t)bytes);
+    /* Memory that was asked back, or moved away, is used for the first time again and again. */
+    if (load_relaxed(&arena_credit.earned) <= (int64_t)(arena_claimed_bytes() + arena_free_resident_bytes()))
+        fetch_add_relaxed(&arena_credit.earned, (int64_t)bytes);
 }
 
 bool arena_has_earned(void)

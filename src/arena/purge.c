@@ -13,7 +13,8 @@ enum {
 };
 
 /* What the kernel refused to take back (locked pages) counts against the credit too: it would be tried for ever. */
-static void note_given_back(struct superslab *s, size_t bytes, size_t tried_bytes, enum purge_reason reason)
+static void note_given_back(struct superslab *s, size_t bytes, size_t tried_bytes, size_t gone_bytes,
+                            enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
     if (reason == PURGE_ASKED_FOR || reason == PURGE_COLD || tried_bytes == 0)
@@ -23,6 +24,8 @@ static void note_given_back(struct superslab *s, size_t bytes, size_t tried_byte
         arena_charge_credit(tried_bytes);
     else
         arena_charge_earned(tried_bytes);
+    if (UNLIKELY(gone_bytes != tried_bytes)) /* locked; or slabs of a huge page that were not in use anyway */
+        arena_note_held(tried_bytes - gone_bytes);
 }
 
 /* All under the tick lock. */
@@ -55,9 +58,11 @@ size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason re
     if (mine == 0)
         return 0;
     uint32_t due = hugepage_to_purge(superslab, mine, reason == PURGE_ASKED_FOR);
+    uint32_t before = load_relaxed(&s->dirty_mask) & due;
     size_t bytes = arena_purge_claimed(superslab, due);
+    uint32_t gone = before & ~load_relaxed(&s->dirty_mask);
     arena_release_in(superslab, mine);
-    note_given_back(s, bytes, count_bits(due) * SLAB_BYTES, reason);
+    note_given_back(s, bytes, count_bits(due) * SLAB_BYTES, count_bits(gone) * SLAB_BYTES, reason);
     return bytes;
 }
 
@@ -76,7 +81,8 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;
             fetch_add_relaxed(&arena.released, 1);
-            note_given_back(s, count_bits(dirty) * SLAB_BYTES, count_bits(dirty) * SLAB_BYTES, reason);
+            size_t bytes = count_bits(dirty) * SLAB_BYTES;
+            note_given_back(s, bytes, bytes, bytes, reason);
             released = true;
         } else {
             arena_release_in(superslab, UINT32_MAX);

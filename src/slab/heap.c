@@ -93,8 +93,10 @@ bool heap_retire_slab(struct heap *h, uint32_t slab)
     h->empty_count--;
     h->slabs_retired++;
     h->has_retired = true;
-    if (UNLIKELY(s->purged != 0))
+    if (UNLIKELY(s->purged != 0)) {
         h->purged_pages -= count_bits(s->purged);
+        arena_note_held((size_t)count_bits(s->purged) << s->page_shift); /* the arena takes all of it for resident */
+    }
     s->state = SLAB_UNUSED;
     heap_set_map(slab, s->run_slabs, 0);
     if (s->run_slabs == 1 && h->spare_count < h->spare_limit)

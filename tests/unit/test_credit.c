@@ -81,6 +81,34 @@ static void test_what_was_earned_waits_until_nothing_is_owed(void **state)
     assert_false(arena_has_earned()); /* spent */
 }
 
+/* Memory that was asked back is clean as if nobody had used it. */
+static void test_no_more_is_earned_than_is_held(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 10; i++) {
+        arena_free(take_touched(32), 32);
+        arena_purge_all();
+    }
+    assert_int_equal(arena_credit.earned, SUPERSLAB_BYTES);
+    take_touched(64);
+    assert_int_equal(arena_credit.earned, 2 * SUPERSLAB_BYTES);
+}
+
+/* Of a huge page all is given back, however little of it was in use since the last time. */
+static void test_no_more_is_away_than_was_there(void **state)
+{
+    (void)state;
+    const uint32_t run = take_touched(32);
+    store_relaxed(&superslab_of_slab(run)->pages, SUPERSLAB_HUGE);
+    arena_free(run, 32);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(arena_purge_free(run / SUPERSLAB_SLABS, UINT32_MAX, PURGE_DUE), SUPERSLAB_BYTES);
+        assert_int_equal(arena_away_bytes(), SUPERSLAB_BYTES);
+        arena_free(take_touched(1), 1);
+        assert_int_equal(arena_away_bytes(), 31 * SLAB_BYTES);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +117,8 @@ int main(void)
         cmocka_unit_test_setup(test_debt_is_bounded, fresh),
         cmocka_unit_test_setup(test_what_is_away_saves_for_its_return, fresh),
         cmocka_unit_test_setup(test_what_was_earned_waits_until_nothing_is_owed, fresh),
+        cmocka_unit_test_setup(test_no_more_is_earned_than_is_held, fresh),
+        cmocka_unit_test_setup(test_no_more_is_away_than_was_there, fresh),
     };
     return cmocka_run_group_tests_name("credit", tests, NULL, NULL);
 }

@@ -156,6 +156,24 @@ static void test_what_comes_back_costs_credit(void **state)
     assert_false(arena_has_credit(now_ms));
 }
 
+/* The arena takes an empty slab's pages for resident, and counts all of them when it gives them back. */
+static void test_what_has_gone_of_an_empty_slab_is_not_away_twice(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    full_slab(h, BIN_4096, blocks);
+    const uint64_t before = arena_away_bytes();
+    put_back(h, BIN_4096, blocks, 0, 8);
+    decay(h);
+    decay(h);
+    assert_int_equal(arena_away_bytes(), before + 8 * 4096);
+    put_back(h, BIN_4096, blocks, 8, 8);
+    lock_acquire(&h->lock);
+    heap_age(h, true);
+    lock_release(&h->lock);
+    assert_int_equal(arena_away_bytes(), before);
+}
+
 static void test_small_gains_wait(void **state)
 {
     (void)state;
@@ -329,6 +347,7 @@ int main(void)
         DECAYING(test_frees_alone_are_no_use),
         DECAYING(test_a_great_loss_does_not_wait),
         DECAYING(test_what_comes_back_costs_credit),
+        DECAYING(test_what_has_gone_of_an_empty_slab_is_not_away_twice),
         DECAYING(test_small_gains_wait),
         DECAYING(test_a_pass_is_spread_over_steps),
         DECAYING(test_every_bin_has_its_turn),
