@@ -127,6 +127,27 @@ static void test_costs_no_credit(void **state)
     assert_int_equal(flow.refaulted_bytes, 0);
 }
 
+/* Not even where decay had been before: else such a loop would owe so much that nothing else went for as long as it runs. */
+static void test_costs_no_credit_where_pages_had_gone(void **state)
+{
+    (void)state;
+    uint32_t slab = take_touched(WIDE);
+    const uint32_t first = slab / SUPERSLAB_SLABS, end = first + WIDE / SUPERSLAB_SLABS;
+    arena_free(slab, WIDE);
+    for (uint32_t i = first; i < end; i++)
+        arena_purge_free(i, UINT32_MAX, PURGE_DUE);
+    set_decay_policy(0, 1, 0);
+    near_excess_for_long();
+    slab = free_sparse(WIDE);
+    arena_credit.bytes = 0;
+    const uint64_t away = arena_away_bytes();
+    free_others(FREES);
+    assert_true(reads_zero(slab));
+    assert_int_equal(take_touched(WIDE), slab);
+    assert_int_equal(arena_credit.bytes, 0);
+    assert_int_equal(arena_away_bytes(), away);
+}
+
 static void test_runs_that_begin_with_a_superslab(void **state)
 {
     (void)state;
@@ -151,6 +172,7 @@ int main(void)
         cmocka_unit_test_setup(test_other_memory_is_left_alone, fresh),
         cmocka_unit_test_setup(test_huge_pages_are_left_alone, fresh),
         cmocka_unit_test_setup(test_costs_no_credit, fresh),
+        cmocka_unit_test_setup(test_costs_no_credit_where_pages_had_gone, fresh),
         cmocka_unit_test_setup(test_runs_that_begin_with_a_superslab, fresh),
     };
     return cmocka_run_group_tests_name("cold", tests, NULL, NULL);
