@@ -44,11 +44,16 @@ static unsigned address_bits = 47;
 enum remaps_pages { REMAPS_UNTRIED, REMAPS_NOT, REMAPS };
 static uint32_t remaps_pages;
 
+#if UNDER_THREAD_SANITIZER
+char os_addresses;
+#endif
+
 static void *map_raw(void *want, size_t bytes, int flags)
 {
     int saved = errno;
     long address = syscall(SYS_mmap, want, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0L);
     errno = saved;
+    OS_HAS_ADDRESSES();
     return address == -1 ? NULL : (void *)address;
 }
 
@@ -81,6 +86,7 @@ enum os_map_result os_map_at(uintptr_t want, size_t bytes)
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0L);
     int error = errno;
     errno = saved;
+    OS_HAS_ADDRESSES();
     if (address == -1)
         return error == EEXIST ? OS_MAP_OCCUPIED : OS_MAP_NO_MEMORY;
     if ((uintptr_t)address == want)
@@ -117,6 +123,7 @@ void *os_map(size_t bytes, size_t alignment)
 bool os_unmap(void *address, size_t bytes)
 {
     int saved = errno;
+    OS_GIVES_UP_ADDRESSES();
     bool ok = syscall(SYS_munmap, address, bytes) == 0;
     errno = saved;
     return ok;
@@ -125,8 +132,10 @@ bool os_unmap(void *address, size_t bytes)
 OS_REPLACEABLE void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
 {
     int saved = errno;
+    OS_GIVES_UP_ADDRESSES();
     long moved = syscall(SYS_mremap, address, old_bytes, new_bytes, MREMAP_MAYMOVE);
     errno = saved;
+    OS_HAS_ADDRESSES();
     return moved == -1 ? NULL : (void *)moved;
 }
 
@@ -143,6 +152,7 @@ static void *remap_pages(void *address, size_t bytes, void *wish)
     int saved = errno;
     long moved = syscall(SYS_mremap, address, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, wish);
     errno = saved;
+    OS_HAS_ADDRESSES();
     return moved == -1 ? NULL : (void *)moved;
 }
 

@@ -80,4 +80,17 @@ void os_name_thread(const char *name); /* the calling one; what ps and a debugge
 void os_futex_wait(uint32_t *word, uint32_t value, uint64_t timeout_ms);
 void os_futex_wake(uint32_t *word); /* one thread */
 
+/* The kernel hands addresses out again only after they were given up; ThreadSanitizer does not see that in raw system
+ * calls, and would hold an earlier owner's writes against the next one. For whoever makes such calls. */
+#if UNDER_THREAD_SANITIZER
+extern char os_addresses;
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define OS_GIVES_UP_ADDRESSES() __tsan_release(&os_addresses)
+#define OS_HAS_ADDRESSES() __tsan_acquire(&os_addresses)
+#else
+#define OS_GIVES_UP_ADDRESSES() ((void)0)
+#define OS_HAS_ADDRESSES() ((void)0)
+#endif
+
 #endif

@@ -32,6 +32,7 @@ void *os_remap_pages(void *address, size_t bytes, void *wish)
     if (load_relaxed(&refuse_pages) != 0)
         return NULL;
     void *moved = mremap(address, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, wish);
+    OS_HAS_ADDRESSES();
     return moved == MAP_FAILED ? NULL : moved;
 }
 
@@ -39,7 +40,9 @@ void *os_remap(void *address, size_t old_bytes, size_t new_bytes)
 {
     if (load_relaxed(&refuse_growth) != 0 && fetch_add_relaxed(&refused_growths, 1) % load_relaxed(&refuse_growth) == 0)
         return NULL;
+    OS_GIVES_UP_ADDRESSES();
     void *moved = mremap(address, old_bytes, new_bytes, MREMAP_MAYMOVE);
+    OS_HAS_ADDRESSES();
     return moved == MAP_FAILED ? NULL : moved;
 }
 
