@@ -13,6 +13,7 @@ enum {
 };
 
 uint32_t sparse_in_row;
+static uint32_t looks_no_more; /* 1: in a forked child. Atomic relaxed; written by the thread that recovers it */
 
 static bool reads_zero(const char *page, size_t bytes)
 {
@@ -27,6 +28,8 @@ void sparse_look(const char *block, size_t bytes)
 {
     const size_t page = os_page_bytes();
     unsigned written = 0;
+    if (load_relaxed(&looks_no_more) != 0)
+        return;
     /* In the middle of eighths: neither the first page nor the last. */
     for (unsigned i = 0; i < LOOKS && written < DENSE; i++)
         written += !reads_zero(block + align_down(bytes / (2 * LOOKS) * (2 * i + 1), page), page);
@@ -35,4 +38,9 @@ void sparse_look(const char *block, size_t bytes)
         store_relaxed(&sparse_in_row, 0);
     else if (before < SPARSE_SURE)
         store_relaxed(&sparse_in_row, before + 1);
+}
+
+void sparse_stop_looking(void)
+{
+    store_relaxed(&looks_no_more, 1);
 }

@@ -9,6 +9,7 @@
 #include "base/tick.h"
 #include "base/upcall.h"
 #include "large/large.h"
+#include "large/sparse.h"
 #include "learn/memory.h"
 #include "lifecycle/background.h"
 #include "lifecycle/lifecycle.h"
@@ -151,6 +152,7 @@ SLOW void upcall_fork_recover_now(void)
         arena_recover_after_fork();
         recover_usage();
         memory_forget_worker();
+        sparse_stop_looking();
         store_release(&upcall_fork_pending, 0);
     }
     lock_release(lifecycle_lock());

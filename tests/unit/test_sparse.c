@@ -1,5 +1,7 @@
 #include "unit.h"
 
+#include <sys/mman.h>
+
 #include "large/sparse.h"
 #include "os/os.h"
 
@@ -58,12 +60,24 @@ static void test_one_dense_block_is_enough(void **state)
     assert_false(sparse_blocks());
 }
 
+/* The last test: there is no way back. */
+static void test_a_forked_child_does_not_look(void **state)
+{
+    (void)state;
+    sparse_stop_looking();
+    assert_int_equal(mprotect(block, BYTES, PROT_NONE), 0);
+    look_often(SURE);
+    assert_int_equal(mprotect(block, BYTES, PROT_READ | PROT_WRITE), 0);
+    assert_false(sparse_blocks());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_several_in_a_row_tell, clean),
         cmocka_unit_test_setup(test_a_page_in_between_may_be_written_to, clean),
         cmocka_unit_test_setup(test_one_dense_block_is_enough, clean),
+        cmocka_unit_test_setup(test_a_forked_child_does_not_look, clean),
     };
     return cmocka_run_group_tests_name("sparse", tests, NULL, NULL);
 }
