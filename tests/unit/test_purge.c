@@ -231,6 +231,18 @@ static void test_what_is_asked_for_costs_no_credit(void **state)
     assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
 }
 
+/* Under a rate of 4 SuperSlabs a second. */
+static void give_all_back_and_fill_the_credit(void)
+{
+    arena_has_credit(now_ms);
+    now_ms += 10 * DECAY_MS;
+    decay(KEEP_ALL);
+    decay(KEEP_ALL);
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+    store_relaxed(&arena_credit.away, 0); /* nothing saves for its return */
+    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS)); /* two seconds' worth: 8 SuperSlabs */
+}
+
 /* The first use of memory is nobody's fault; taking again what decay gave back costs three times what giving it did. */
 static void test_what_comes_back_costs_credit(void **state)
 {
@@ -242,13 +254,7 @@ static void test_what_comes_back_costs_credit(void **state)
         slabs[i] = take_touched(32);
     for (unsigned i = 0; i < COUNT; i++)
         arena_free(slabs[i] + 1, 31);
-    arena_has_credit(now_ms);
-    now_ms += 10 * DECAY_MS;
-    decay(KEEP_ALL);
-    decay(KEEP_ALL);
-    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
-    store_relaxed(&arena_credit.away, 0); /* nothing saves for its return */
-    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS)); /* two seconds' worth: 8 SuperSlabs */
+    give_all_back_and_fill_the_credit();
     take_touched(COUNT * 32 * 2); /* wide: it lies behind the others */
     assert_true(arena_has_credit(now_ms));
     for (unsigned i = 0; i < COUNT; i++) {
@@ -267,13 +273,7 @@ static void test_what_was_moved_costs_no_credit(void **state)
     set_decay_policy(0, 4 * SUPERSLAB_BYTES, 0);
     uint32_t run = take_touched(32);
     arena_free(run + 1, 31);
-    arena_has_credit(now_ms);
-    now_ms += 10 * DECAY_MS;
-    decay(KEEP_ALL);
-    decay(KEEP_ALL);
-    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
-    store_relaxed(&arena_credit.away, 0); /* nothing saves for its return */
-    assert_true(arena_has_credit(now_ms += 10 * DECAY_MS)); /* two seconds' worth: 8 SuperSlabs */
+    give_all_back_and_fill_the_credit();
     arena_charge_credit(4 * SUPERSLAB_BYTES);
     assert_int_equal(take_touched(31), run + 1); /* 3 * 31/32 of them: given back, and here again */
     assert_true(arena_has_credit(now_ms));
