@@ -30,10 +30,7 @@ void heap_collect(struct heap *h, uint32_t slab, uint64_t news)
         return;
     h->bins[s->bin].outstanding -= collected;
     h->bins[s->bin].collected_blocks += collected;
-    if (s->state == SLAB_FULL)
-        heap_list_push(h, slab);
-    if (s->free_count == s->block_count)
-        heap_slab_emptied(h, slab);
+    heap_note_returned(h, slab);
 }
 
 /* D2: re-arms the slab, before anybody looks, so that who comes later pushes again. Or, where the news names more than `most`
@@ -84,4 +81,3 @@ void heap_drain(struct heap *h)
 {
     heap_drain_some(h, UINT32_MAX);
 }
-

@@ -30,11 +30,7 @@ static NOINLINE void prefetch_slabs(const struct bin_info *info, void *const *bl
 /* The slab had no free block and has some now, or all of its blocks are free. */
 static NOINLINE void note_turning_point(struct heap *h, const struct slab *s)
 {
-    const uint32_t slab = (uint32_t)((size_t)((const char *)s - window.slabs) / SLAB_RECORD_BYTES);
-    if (s->state == SLAB_FULL)
-        heap_list_push(h, slab);
-    if (s->free_count == s->block_count)
-        heap_slab_emptied(h, slab);
+    heap_note_returned(h, (uint32_t)((size_t)((const char *)s - window.slabs) / SLAB_RECORD_BYTES));
 }
 
 /* A block that is twice in the batch may have emptied its slab the first time; somebody else's it is now. Every slab of a run
