@@ -59,7 +59,7 @@ static struct piece take_piece(uint32_t *slab, uint32_t *slabs)
     return piece;
 }
 
-void arena_release_run(uint32_t slab, uint32_t slabs)
+void arena_free(uint32_t slab, uint32_t slabs)
 {
     uint64_t held = 0;
     for (uint32_t at = slab, left = slabs; left > 0;) {
@@ -318,18 +318,13 @@ uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed)
                             : claim_anywhere(RESIDENT, node_self(), slabs, SUPERSLAB_SLABS, &used, zeroed);
 }
 
-void arena_free(uint32_t slab, uint32_t slabs)
-{
-    arena_release_run(slab, slabs);
-}
-
 void arena_free_moved(uint32_t slab, uint32_t slabs)
 {
     for (uint32_t at = slab, left = slabs; left > 0;) {
         struct piece piece = take_piece(&at, &left);
         superslab_note_moved(&superslab_table[piece.superslab], piece.mask);
     }
-    arena_release_run(slab, slabs);
+    arena_free(slab, slabs);
 }
 
 bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
@@ -360,7 +355,7 @@ bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
         }
         if (!ok) {
             superslab_count(held);
-            arena_release_run(slab + have, at - slab - have);
+            arena_free(slab + have, at - slab - have);
             return false;
         }
         *zeroed &= clean;

@@ -66,8 +66,6 @@ enum os_map_result arena_map_superslabs(uint32_t from, uint32_t to, uint32_t cla
 bool arena_claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed, uint64_t *held);
 /* Claims a run that is wider or to be aligned to more than a SuperSlab. */
 uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, bool *zeroed);
-/* Gives a run back that has been counted. */
-void arena_release_run(uint32_t slab, uint32_t slabs);
 
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);
