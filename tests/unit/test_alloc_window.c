@@ -147,11 +147,14 @@ static void test_the_budget_holds(void **state)
     (void)state;
     struct tcache *t = new_cache();
     store_relaxed(&policy_live.thread_cache_bytes, 1500 * bin_info(BIN)->block_bytes);
+    uint32_t widest = 0; /* not what is left at the end: a growth that did not pay, by the clock of a busy machine, is undone */
     for (unsigned i = 0; i < 300; i++) {
         burst(t, BIN, 5000);
         assert_true(t->entitled_bytes <= 1500 * bin_info(BIN)->block_bytes);
+        if (t->bins[BIN].capacity > widest)
+            widest = t->bins[BIN].capacity;
     }
-    assert_in_range(t->bins[BIN].capacity, 600, 1500);
+    assert_in_range(widest, 600, 1500);
 }
 
 static void *bursts_elsewhere(void *argument)
