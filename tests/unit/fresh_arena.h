@@ -1,5 +1,5 @@
 /* A window and an arena of a test's own: as after the start of the process, with nothing mapped for blocks yet. What
- * the last ones had mapped stays behind. For tests in which no heap and no cache is in use. */
+ * the last one had mapped goes. For tests in which no heap and no cache is in use. */
 #ifndef HAKMEM_TESTS_FRESH_ARENA_H
 #define HAKMEM_TESTS_FRESH_ARENA_H
 
@@ -8,22 +8,25 @@
 #include "config/policy.h"
 #include "os/os.h"
 
+/* What a test mapped would be foreign to the next window where that lies across it: ThreadSanitizer leaves little room to miss. */
+static inline void unmap_window(void)
+{
+    if (window.base == 0)
+        return;
+    const uintptr_t end = align_up((uintptr_t)(superslab_table + window.superslab_max), SUPERSLAB_BYTES);
+    CHECK(os_unmap((void *)window.base, end - window.base), "the last test's window goes", NULL);
+}
+
 static inline void fresh_arena(void)
 {
+    unmap_window();
     __builtin_memset(&arena, 0, sizeof arena);
     __builtin_memset(arena_vacant, 0, sizeof arena_vacant);
     superslab_counts = (struct superslab_counts){ 0 };
     arena_credit = (struct arena_credit){ 0 };
     lock_init(&arena.lock, LOCK_ARENA);
-    /* Another test's leavings in the first SuperSlabs would be foreign here; ThreadSanitizer leaves little room to miss. */
-    enum { PROBE_BYTES = 256 << 20 };
-    uintptr_t probe;
-    do {
-        window = (struct window){0};
-        CHECK(window_start(), "a window for the test", NULL);
-        probe = window.base + ((uintptr_t)window.first_superslab << SUPERSLAB_SHIFT);
-    } while (os_map_at(probe, PROBE_BYTES) != OS_MAP_OK);
-    os_unmap((void *)probe, PROBE_BYTES);
+    window = (struct window){ 0 };
+    CHECK(window_start(), "a window for the test", NULL);
     arena_start(0);
 }
 
