@@ -272,6 +272,23 @@ static void test_prewarm(void **state)
     assert_int_equal(arena_totals_now().superslabs_mapped, 5); /* once only */
 }
 
+/* What was given back between them does not hide free slabs that hold pages. */
+static void test_pages_are_looked_for_far_up(void **state)
+{
+    (void)state;
+    enum { COUNT = 100 };
+    uint32_t slabs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        slabs[i] = take_slabs(32);
+    for (unsigned i = 0; i < COUNT; i++)
+        arena_free(slabs[i], 32);
+    for (unsigned i = 0; i + 1 < COUNT; i++)
+        arena_purge_free(slabs[i] / SUPERSLAB_SLABS, UINT32_MAX, PURGE_ASKED_FOR);
+    for (unsigned i = 0; i < 31; i++)
+        assert_int_equal(take_slabs(1), slabs[COUNT - 1] + i);
+    assert_int_equal(take_slabs(2), slabs[0]); /* one with pages is left, which is no run */
+}
+
 #define THREADS 4u
 #define HELD 6u
 
@@ -378,6 +395,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_window, fresh),
         cmocka_unit_test_setup(test_memory_is_out, fresh),
         cmocka_unit_test_setup(test_prewarm, fresh),
+        cmocka_unit_test_setup(test_pages_are_looked_for_far_up, fresh),
         cmocka_unit_test_setup(test_draining_is_claimed_from_last, fresh),
         cmocka_unit_test_setup(test_threads_never_share, fresh),
     };
