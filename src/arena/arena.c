@@ -78,17 +78,19 @@ void arena_free(uint32_t slab, uint32_t slabs)
 void arena_recover_after_fork(void)
 {
     uint32_t end = window.base == 0 ? 0 : load_acquire(&arena.next);
-    uint64_t held = 0;
+    uint64_t held = 0, prewarmed = 0;
     for (uint32_t i = window.first_superslab; i < end; i++) {
         const struct superslab *s = &superslab_table[i];
         if (load_relaxed(&s->state) != SUPERSLAB_MAPPED)
             continue;
+        prewarmed += load_relaxed(&s->prewarmed) == PREWARMED;
         uint32_t free_mask = load_relaxed(&s->free_mask);
         held += superslab_held(count_bits(~free_mask), count_bits(free_mask & superslab_resident(s)));
         if (free_mask != 0)
             arena_note_vacant(i);
     }
     store_relaxed(&superslab_counts.held, held);
+    store_relaxed(&superslab_counts.prewarmed, prewarmed);
 }
 
 /* Which free slabs will do. */
@@ -253,6 +255,7 @@ static void prewarm(uint32_t count)
             return;
         struct superslab *s = &superslab_table[superslab];
         os_populate(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES);
+        fetch_add_relaxed(&superslab_counts.prewarmed, 1);
         store_release(&s->prewarmed, PREWARMED); /* first: superslab_resident says so throughout */
         store_relaxed(&s->dirty_mask, 0);
         arena_release_in(superslab, UINT32_MAX);

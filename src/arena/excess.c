@@ -46,6 +46,14 @@ bool arena_nears_excess(void)
     return arena_free_resident_bytes() > arena_excess_bytes() / 2;
 }
 
+/* What was prewarmed is not to go before its first use: who counted it would look for it in vain at every slow path. */
+static uint64_t free_bytes_to_give(void)
+{
+    const uint64_t bytes = arena_free_resident_bytes();
+    const uint64_t waiting = load_relaxed(&superslab_counts.prewarmed) * SUPERSLAB_BYTES;
+    return bytes > waiting ? bytes - waiting : 0;
+}
+
 static bool is_left_by_burst(uint64_t free_bytes)
 {
     uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
@@ -55,7 +63,7 @@ static bool is_left_by_burst(uint64_t free_bytes)
 
 bool arena_has_excess(void)
 {
-    uint64_t free_bytes = arena_free_resident_bytes();
+    uint64_t free_bytes = free_bytes_to_give();
     return free_bytes > arena_excess_bytes() || is_left_by_burst(free_bytes);
 }
 
@@ -63,7 +71,7 @@ bool arena_has_excess(void)
 static enum purge_reason reason_now(uint64_t now_ms)
 {
     bool has_credit = arena_has_credit(now_ms);
-    uint64_t free_bytes = arena_free_resident_bytes();
+    uint64_t free_bytes = free_bytes_to_give();
     if (is_left_by_burst(free_bytes))
         return PURGE_EARNED;
     return has_credit && free_bytes > arena_excess_bytes() ? PURGE_DUE : PURGE_ASKED_FOR;

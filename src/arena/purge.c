@@ -77,6 +77,8 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
         uint32_t dirty = superslab_resident(s);
         if (os_unmap(window_slab_address(superslab * SUPERSLAB_SLABS), SUPERSLAB_BYTES)) {
             superslab_note_clean(s, UINT32_MAX);
+            if (load_relaxed(&s->prewarmed) != 0) /* asked for; none of it has ever been claimed */
+                fetch_sub_relaxed(&superslab_counts.prewarmed, 1);
             hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
             superslab_count(-superslab_held(SUPERSLAB_SLABS, 0));

@@ -81,6 +81,7 @@ FAST bool note_claimed(struct superslab *s, uint32_t slabs, bool *clean, uint64_
         if (cas_strong_acquire(&s->prewarmed, &expected, PREWARMED_FIRST_USE)) {
             fetch_or_relaxed(&s->dirty_mask, UINT32_MAX);
             store_release(&s->prewarmed, 0);
+            fetch_sub_relaxed(&superslab_counts.prewarmed, 1);
         }
     }
     return true;

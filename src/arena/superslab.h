@@ -53,6 +53,8 @@ struct superslab_counts {
                       Claims add once they have the slabs and releases before they give them up, so neither is ever negative */
     uint64_t decayed;   /* over the life: slabs that decay gave back ... */
     uint64_t refaulted; /* ... and slabs without pages that were claimed soon after, where decay had been */
+    uint64_t prewarmed; /* SuperSlabs, not slabs, that wait for their first use. Their slabs count as free ones that hold pages,
+                           but giving back passes them by */
 };
 extern struct superslab_counts superslab_counts;
 

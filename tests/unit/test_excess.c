@@ -121,6 +121,29 @@ static void test_excess_obeys_the_rate(void **state)
     assert_true(arena_totals_now().superslabs_released <= 3);
 }
 
+/* More of it than a burst may leave, and than may wait. */
+static void test_what_is_prewarmed_is_no_excess(void **state)
+{
+    (void)state;
+    enum { PREWARM = 17 };
+    set_decay_policy(0, 0, SUPERSLAB_BYTES);
+    arena_start(PREWARM);
+    take_touched(32);
+    const uint32_t goes = take_touched(32);
+    assert_int_equal(arena_free_resident_bytes(), PREWARM * SUPERSLAB_BYTES);
+    assert_false(arena_has_excess());
+    arena_free(goes, 32);
+    assert_false(arena_has_excess());
+    assert_int_equal(take_slabs(32), goes);
+    assert_int_equal(take_slabs(32), goes + 32); /* its first use: from now on it is as any other */
+    assert_int_equal(superslab_counts.prewarmed, PREWARM - 1);
+    arena_recover_after_fork();
+    assert_int_equal(superslab_counts.prewarmed, PREWARM - 1);
+    arena_purge_all(); /* even that goes when somebody asks */
+    assert_int_equal(superslab_counts.prewarmed, 0);
+    assert_int_equal(arena_free_resident_bytes(), 0);
+}
+
 /* The memory learner lengthens decay's delay where decay is regretted; excess does not wait for any delay. */
 static void test_excess_is_not_decays_regret(void **state)
 {
@@ -145,6 +168,7 @@ int main(void)
         cmocka_unit_test_setup(test_bursts_that_come_back_are_kept, fresh),
         cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
+        cmocka_unit_test_setup(test_what_is_prewarmed_is_no_excess, fresh),
         cmocka_unit_test_setup(test_excess_is_not_decays_regret, fresh),
     };
     return cmocka_run_group_tests_name("excess", tests, NULL, NULL);
