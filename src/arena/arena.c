@@ -68,6 +68,7 @@ void arena_free(uint32_t slab, uint32_t slabs)
         held += superslab_counted(&superslab_table[piece.superslab], piece.mask);
     }
     superslab_count(-held);
+    superslab_note_fall(slabs);
     while (slabs > 0) {
         struct piece piece = take_piece(&slab, &slabs);
         release_counted(piece.superslab, piece.mask);
@@ -314,14 +315,20 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
         if (slab == SLAB_NONE && node != NODE_ANY)
             slab = arena_alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
     }
+    if (slab != SLAB_NONE)
+        superslab_note_rise(slabs);
     return slab;
 }
 
 uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed)
 {
     uint32_t used;
-    return window.base == 0 ? SLAB_NONE
-                            : claim_anywhere(RESIDENT, node_self(), slabs, SUPERSLAB_SLABS, &used, zeroed);
+    if (window.base == 0)
+        return SLAB_NONE;
+    const uint32_t slab = claim_anywhere(RESIDENT, node_self(), slabs, SUPERSLAB_SLABS, &used, zeroed);
+    if (slab != SLAB_NONE)
+        superslab_note_rise(slabs);
+    return slab;
 }
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)
@@ -369,5 +376,6 @@ bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
         left -= here;
     }
     superslab_count(held);
+    superslab_note_rise(want - have);
     return true;
 }

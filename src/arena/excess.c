@@ -10,7 +10,8 @@
  *                                    as first use has paid for it (credit.c)
  *
  * and the highest addresses first, because new runs come from the lowest. It is a burst if BURST_BYTES more than may stay
- * are free or have been given back: small programs do not pay for the system calls. The work of one call is bounded by what
+ * are free or have been given back: small programs do not pay for the system calls. And if as many were freed while few
+ * were taken: a loop takes what it has freed, and who goes on taking has ticks, and decay. The work of one call is bounded by what
  * it frees; no lock is held then. */
 #include "arena/arena_internal.h"
 #include "config/policy.h"
@@ -57,7 +58,8 @@ static uint64_t free_bytes_to_give(void)
 static bool is_left_by_burst(uint64_t free_bytes)
 {
     uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
-    return free_bytes > stays + load_relaxed(&policy_live.decay_floor_bytes) &&
+    return load_relaxed(&superslab_counts.fallen) > BURST_BYTES / SLAB_BYTES &&
+           free_bytes > stays + load_relaxed(&policy_live.decay_floor_bytes) &&
            free_bytes + arena_away_bytes() > stays + BURST_BYTES && arena_has_earned();
 }
 

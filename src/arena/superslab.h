@@ -55,6 +55,8 @@ struct superslab_counts {
     uint64_t refaulted; /* ... and slabs without pages that were claimed soon after, where decay had been */
     uint64_t prewarmed; /* SuperSlabs, not slabs, that wait for their first use. Their slabs count as free ones that hold pages,
                            but giving back passes them by */
+    uint64_t fallen;    /* slabs released, less what RISE_WEIGHT and RISE_LEAST make of those claimed meanwhile, never below
+                           none: what tells a burst's end from a loop. No read-modify-write: a lost update is another free's */
 };
 extern struct superslab_counts superslab_counts;
 
@@ -79,6 +81,25 @@ FAST uint64_t superslab_free_resident_count(void)
 extern uint32_t superslab_decay_epoch;
 /* Slabs claimed within so many decay delays should not have been given back. */
 #define SUPERSLAB_SOON_EPOCHS 4u
+
+/* By who releases a run, and who claims one. Not by who has it for purging. */
+enum {
+    RISE_WEIGHT = 4,
+    RISE_WIDE = 5,    /* wider than any slab of a heap: a large block, */
+    RISE_LEAST = 512, /* which is 32 MiB at least: sizes of such differ so much that a loop's frees outweigh its claims for a while */
+};
+FAST void superslab_note_fall(uint32_t slabs)
+{
+    store_relaxed(&superslab_counts.fallen, load_relaxed(&superslab_counts.fallen) + slabs);
+}
+
+FAST void superslab_note_rise(uint32_t slabs)
+{
+    const uint64_t fallen = load_relaxed(&superslab_counts.fallen), weighed = (uint64_t)RISE_WEIGHT * slabs;
+    const uint64_t less = slabs >= RISE_WIDE && weighed < RISE_LEAST ? RISE_LEAST : weighed;
+    if (fallen != 0)
+        store_relaxed(&superslab_counts.fallen, fallen > less ? fallen - less : 0);
+}
 
 FAST struct superslab *superslab_of_slab(uint32_t slab)
 {

@@ -66,6 +66,26 @@ static void test_a_small_burst_is_kept(void **state)
     assert_int_equal(arena_totals_now().free_dirty_bytes, COUNT * SUPERSLAB_BYTES);
 }
 
+/* It has far more free in the end, but what it takes tells that it goes on. */
+static void test_a_loop_is_no_burst(void **state)
+{
+    (void)state;
+    enum { COUNT = 96, TURNS = 16, FREED = 4 };
+    uint32_t slabs[COUNT];
+    unsigned held = 0;
+    while (held < COUNT)
+        slabs[held++] = take_touched(32);
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        held -= FREED;
+        free_one_by_one(slabs + held, FREED);
+        slabs[held++] = take_touched(32);
+    }
+    assert_int_equal(arena_totals_now().free_dirty_bytes, (COUNT - held) * SUPERSLAB_BYTES);
+    free_one_by_one(slabs, held);
+    give_back_all_excess();
+    assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+}
+
 /* What goes is paid for by its first use. If it comes back, it is kept for as long as the rate takes to pay for that. */
 static void test_bursts_that_come_back_are_kept(void **state)
 {
@@ -144,6 +164,23 @@ static void test_what_is_prewarmed_is_no_excess(void **state)
     assert_int_equal(arena_free_resident_bytes(), 0);
 }
 
+/* However much of it is free: the next block of the loop tells more than its size. */
+static void test_a_loop_of_large_blocks_is_no_burst(void **state)
+{
+    (void)state;
+    enum { WIDE = 16 * 32, SMALL = 5, TURNS = 4 };
+    uint32_t slabs[TURNS];
+    store_relaxed(&policy_live.retained_ratio_ppm, 1000000);
+    for (unsigned i = 0; i < TURNS; i++)
+        slabs[i] = take_touched(WIDE);
+    for (unsigned i = 0; i < TURNS; i++) {
+        arena_free(slabs[i], WIDE);
+        arena_note_freed(WIDE * SLAB_BYTES);
+        slabs[i] = take_touched(SMALL);
+    }
+    assert_int_equal(arena_totals_now().purged_bytes, 0);
+}
+
 /* The memory learner lengthens decay's delay where decay is regretted; excess does not wait for any delay. */
 static void test_excess_is_not_decays_regret(void **state)
 {
@@ -165,6 +202,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
         cmocka_unit_test_setup(test_a_small_burst_is_kept, fresh),
+        cmocka_unit_test_setup(test_a_loop_is_no_burst, fresh),
+        cmocka_unit_test_setup(test_a_loop_of_large_blocks_is_no_burst, fresh),
         cmocka_unit_test_setup(test_bursts_that_come_back_are_kept, fresh),
         cmocka_unit_test_setup(test_the_ratio_decides_what_is_too_much, fresh),
         cmocka_unit_test_setup(test_excess_obeys_the_rate, fresh),
