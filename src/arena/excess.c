@@ -63,6 +63,12 @@ static bool is_left_by_burst(uint64_t free_bytes)
            free_bytes + arena_away_bytes() > stays + BURST_BYTES && arena_has_earned();
 }
 
+/* Once it is known to be over, down to the last of it. */
+bool arena_may_leave_burst(void)
+{
+    return arena_claimed_bytes() > BURST_BYTES || load_relaxed(&superslab_counts.fallen) > BURST_BYTES / SLAB_BYTES;
+}
+
 bool arena_has_excess(void)
 {
     uint64_t free_bytes = free_bytes_to_give();

@@ -48,6 +48,7 @@ struct heap {
     struct heap *next_parked; /* lifecycle's list */
     uint32_t node; /* atomic relaxed; the memory node of its thread, the last one if it is parked. Written by that thread */
     uint64_t harvest_batches; /* refills and flushes over all bins at the last heap_harvest */
+    uint64_t helped_blocks; /* moved_blocks at the last heap_help */
     uint64_t slabs_attached, slabs_retired, slabs_stolen; /* over the life of the heap */
     bool has_retired; /* a slab since the last flush: there may be more free pages now than is good */
     /* slab/pages.h. A pass visits the bins from the last to the first */
@@ -137,6 +138,10 @@ size_t heap_purge_pages_everywhere(void);
 /* A step of ageing for heaps that no thread of their own ages, one heap per call: the stray heap, the parked ones, and
  * those of threads that have news from others and do not come by. */
 void heap_age_next(void);
+
+/* By who frees blocks of this heap: if it has moved none of its own since the last such look, its thread sleeps, and `words` words
+ * of what others have freed are collected for it. False: somebody else is at work; to be asked again. No lock is held. */
+bool heap_help(uint32_t id, unsigned words);
 
 /* The background thread's look at one heap: takes from it what its thread does not need if there is none, or if it has
  * moved no batch since the last look. True if something has moved since then: the next look may find more. Under the tick

@@ -2,6 +2,7 @@
  * putting slabs right after fork. */
 #include "arena/meta.h"
 #include "base/check.h"
+#include "base/tick.h"
 #include "os/os.h"
 #include "slab/heap_internal.h"
 #include "slab/pages.h"
@@ -235,6 +236,24 @@ void heap_age_next(void)
     if (x->state != HEAP_RETIRED)
         heap_age(x, x == &stray_heap || x->state == HEAP_PARKED);
     lock_release(&x->lock);
+}
+
+/* Under the tick lock, so that no fork catches the heap's lock in the hands of a thread that the child does not have. */
+bool heap_help(uint32_t id, unsigned words)
+{
+    struct heap *x = heap_by_id(id);
+    if (x == NULL || load_relaxed(&x->remote_stack) == SLAB_NONE)
+        return true;
+    if (!lock_try(tick_lock()))
+        return false;
+    if (lock_try(&x->lock)) {
+        if (x->moved_blocks == x->helped_blocks && x->state != HEAP_RETIRED)
+            heap_drain_some(x, words);
+        x->helped_blocks = x->moved_blocks;
+        lock_release(&x->lock);
+    }
+    lock_release(tick_lock());
+    return true;
 }
 
 bool heap_harvest(uint32_t id)

@@ -1,10 +1,14 @@
 #include "tcache/outbox.h"
 
+#include "slab/heap.h"
+
 static void deliver(struct outbox *o, struct outbox_entry *e)
 {
     const struct bin_info *info = bin_info(e->bin);
     unsigned count = count_bits(e->mask);
-    remote_deliver(e->key >> OUTBOX_WORDS_LOG2, info, e->key % (1u << OUTBOX_WORDS_LOG2), e->mask);
+    o->last_slab = e->key >> OUTBOX_WORDS_LOG2;
+    remote_deliver(o->last_slab, info, e->key % (1u << OUTBOX_WORDS_LOG2), e->mask);
+    o->delivered_bytes += (uint64_t)count * info->block_bytes;
     store_relaxed(&o->held_bytes, o->held_bytes - count * info->block_bytes);
     store_relaxed(&o->delivered_blocks, o->delivered_blocks + count);
     store_relaxed(&o->delivery_count, o->delivery_count + 1);
@@ -56,6 +60,23 @@ void outbox_deliver_all(struct outbox *o)
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
         if (o->entries[i].key != 0)
             deliver(o, &o->entries[i]);
+}
+
+/* A lively owner is asked seldom, since its lock is wanted for that: once in HELP_BYTES. HELP_WORDS_MAX bounds what one free
+ * waits for, to some 30 us; what is delivered one block a word takes as many words as blocks. */
+size_t outbox_help_owner(struct outbox *o)
+{
+    enum { HELP_BYTES = 256 * 1024, HELP_WORDS_MAX = 1024, HELP_WORDS_LEAST = 64 };
+    const uint64_t bytes = o->delivered_bytes - o->helped_bytes;
+    if (LIKELY(bytes < HELP_BYTES) || !arena_may_leave_burst())
+        return 0;
+    const uint64_t words = HELP_WORDS_LEAST + 2 * (o->delivered_blocks - o->helped_blocks);
+    const uint32_t owner = load_relaxed(window_word(o->last_slab)) >> MAP_OWNER_SHIFT; /* a hint: it may have changed hands */
+    if (!heap_help(owner, words < HELP_WORDS_MAX ? (unsigned)words : HELP_WORDS_MAX))
+        return 0;
+    o->helped_bytes = o->delivered_bytes;
+    o->helped_blocks = o->delivered_blocks;
+    return bytes;
 }
 
 void outbox_forget(struct outbox *o)

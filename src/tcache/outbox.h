@@ -25,6 +25,9 @@ struct outbox {
     uint32_t next;        /* the entry that leaves when there is no more room */
     uint64_t delivered_blocks; /* atomic relaxed; over the life of the tcache */
     uint64_t delivery_count;
+    uint64_t delivered_bytes; /* over the life of the tcache, as far as its thread survives fork */
+    uint64_t helped_blocks, helped_bytes; /* delivered_blocks and delivered_bytes at the last outbox_help_owner that had a reason */
+    uint32_t last_slab; /* delivered to last */
     struct outbox_entry entries[OUTBOX_ENTRIES];
 };
 
@@ -60,6 +63,9 @@ void outbox_init(struct outbox *o, uint64_t budget_bytes);
 /* The block numbered `number` of `slab` was freed here. Aborts on a double free that is still in the table. */
 void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number);
 void outbox_deliver_all(struct outbox *o);
+/* Now and then, with no lock held: where the owner of the blocks sleeps, collects as much as was delivered since the last time,
+ * so that what a burst leaves goes back although its own thread never comes by. Returns how many bytes of blocks that is, or 0. */
+size_t outbox_help_owner(struct outbox *o);
 void outbox_forget(struct outbox *o);
 
 #endif

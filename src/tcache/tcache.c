@@ -111,7 +111,7 @@ NEAR void tcache_tick(struct tcache *t)
     else if (load_relaxed(&policy_live.page_decay_ms) != PAGE_DECAY_NEVER)
         go_on_purging(&t->heap, now_ms);
     tick_run(now_ms);
-    arena_note_freed(0); /* blocks that others have collected, too */
+    arena_note_freed(outbox_help_owner(&t->outbox)); /* and blocks that others have collected, too */
 }
 
 void *stray_malloc(unsigned bin)

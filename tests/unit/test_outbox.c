@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include "arena/superslab.h"
 #include "heaps.h"
 #include "tcache/outbox.h"
 
@@ -212,6 +213,33 @@ static void test_holds_a_part_of_the_budget(void **state)
     assert_int_equal(box.max_bytes, OUTBOX_MAX_BYTES);
 }
 
+/* What was delivered is collected where its owner sleeps, but only in a process that may leave a burst. */
+static void test_a_sleeping_owner_is_helped(void **state)
+{
+    (void)state;
+    enum { COUNT = 256, BYTES = COUNT * 2048, WIDE = 600 };
+    bool zeroed;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN_2048, blocks, 2 * COUNT);
+    for (unsigned i = 0; i < COUNT; i++)
+        add(blocks[i], BIN_2048);
+    outbox_deliver_all(&box);
+    assert_int_equal(box.delivered_bytes, BYTES);
+    superslab_counts.fallen = 0;
+    assert_int_equal(outbox_help_owner(&box), 0);
+    const uint32_t wide = arena_alloc(WIDE, 1, NULL, &zeroed);
+    assert_int_equal(outbox_help_owner(&box), BYTES); /* the first look only sees that the heap has moved */
+    assert_int_equal(h->bins[BIN_2048].outstanding, 2 * COUNT);
+    assert_int_equal(outbox_help_owner(&box), 0); /* and now nothing has come */
+    for (unsigned i = COUNT; i < 2 * COUNT; i++)
+        add(blocks[i], BIN_2048);
+    outbox_deliver_all(&box);
+    assert_int_equal(outbox_help_owner(&box), BYTES);
+    assert_int_equal(h->bins[BIN_2048].outstanding, 0);
+    arena_free(wide, WIDE);
+    assert_all_back(h, BIN_2048);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup(test_double_free_is_fatal, clear),
         cmocka_unit_test_setup(test_forget, clear),
         cmocka_unit_test(test_holds_a_part_of_the_budget),
+        cmocka_unit_test_setup(test_a_sleeping_owner_is_helped, clear),
     };
     return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);
 }

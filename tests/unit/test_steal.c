@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include "base/tick.h"
 #include "heaps.h"
 
 #define BIN 23u /* 2048 bytes, 32 blocks a slab */
@@ -312,9 +313,58 @@ static void test_heaps_that_share_a_bit(void **state)
     set_parked(high, false);
 }
 
+/* Three slabs' worth of blocks, freed by others: a look, and then a slab's word for each further one, while the owner sleeps. */
+static void test_a_sleeping_owner_is_helped(void **state)
+{
+    (void)state;
+    struct heap *x = new_heap();
+    void *one;
+    assert_int_equal(take_slabs(x, BIN, blocks, 3), 3 * SLAB_BLOCKS);
+    assert_true(heap_help(x->id, 1)); /* nothing to do is done */
+    assert_int_equal(x->helped_blocks, 0);
+    for (unsigned i = 0; i < 3 * SLAB_BLOCKS; i++)
+        deliver_block(blocks[i], BIN);
+    assert_true(heap_help(x->id, 1));
+    assert_int_equal(x->bins[BIN].outstanding, 3 * SLAB_BLOCKS);
+    assert_true(heap_help(x->id, 1));
+    assert_int_equal(x->bins[BIN].outstanding, 2 * SLAB_BLOCKS);
+    assert_int_equal(heap_refill(x, BIN, &one, 1), 1); /* it is awake */
+    assert_true(heap_help(x->id, 64));
+    assert_int_equal(x->bins[BIN].outstanding, 2 * SLAB_BLOCKS + 1);
+    assert_true(heap_help(x->id, 64));
+    assert_int_equal(x->bins[BIN].outstanding, 1);
+    heap_flush(x, BIN, &one, 1);
+    age(x, true);
+    assert_int_equal(x->bins[BIN].slab_count, 0);
+}
+
+static void test_helping_waits_for_nobody(void **state)
+{
+    (void)state;
+    struct heap *x = new_heap();
+    struct lock_holder holder;
+    take_blocks(x, BIN, blocks, 1);
+    deliver_block(blocks[0], BIN);
+    assert_true(heap_help(x->id, 64));
+    lock_holder_start(&holder, tick_lock());
+    assert_false(heap_help(x->id, 64)); /* a fork may be under way, and would copy the heap's lock as it is */
+    lock_holder_end(&holder);
+    lock_holder_start(&holder, &x->lock);
+    assert_true(heap_help(x->id, 64));
+    lock_holder_end(&holder);
+    assert_int_equal(x->bins[BIN].outstanding, 1);
+    assert_true(heap_help(x->id, 64));
+    assert_int_equal(x->bins[BIN].outstanding, 0);
+    assert_true(heap_help(0, 64)); /* nobody's, and never handed out */
+    assert_true(heap_help(MAP_OWNER_MAX, 64));
+    age(x, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_sleeping_owner_is_helped),
+        cmocka_unit_test(test_helping_waits_for_nobody),
         cmocka_unit_test(test_partial_slabs_are_taken_over),
         cmocka_unit_test(test_runs_move_whole),
         cmocka_unit_test(test_empty_slab_is_counted_on_the_right_side),
