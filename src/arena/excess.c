@@ -24,7 +24,7 @@ enum {
 
 /* Counts as in use, when it is asked how many free pages are too many. */
 #define EXCESS_BASE_BYTES ((uint64_t)128 << 20)
-#define BURST_BYTES ((uint64_t)32 << 20)
+#define BURST_BYTES (BURST_SLABS * (uint64_t)SLAB_BYTES)
 
 /* The SuperSlab looked at last, going down. Atomic relaxed: a hint, several threads may be at it. Were there only one at a
  * time, and held up, the others would free all they have meanwhile and fall silent. */
@@ -58,7 +58,7 @@ static uint64_t free_bytes_to_give(void)
 static bool is_left_by_burst(uint64_t free_bytes)
 {
     uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
-    return load_relaxed(&superslab_counts.fallen) > BURST_BYTES / SLAB_BYTES &&
+    return load_relaxed(&superslab_counts.fallen) > BURST_SLABS &&
            free_bytes > stays + load_relaxed(&policy_live.decay_floor_bytes) &&
            free_bytes + arena_away_bytes() > stays + BURST_BYTES && arena_has_earned();
 }
@@ -66,7 +66,7 @@ static bool is_left_by_burst(uint64_t free_bytes)
 /* Once it is known to be over, down to the last of it. */
 bool arena_may_leave_burst(void)
 {
-    return arena_claimed_bytes() > BURST_BYTES || load_relaxed(&superslab_counts.fallen) > BURST_BYTES / SLAB_BYTES;
+    return arena_claimed_bytes() > BURST_BYTES || load_relaxed(&superslab_counts.fallen) > BURST_SLABS;
 }
 
 bool arena_has_excess(void)

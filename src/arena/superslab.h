@@ -55,8 +55,8 @@ struct superslab_counts {
     uint64_t refaulted; /* ... and slabs without pages that were claimed soon after, where decay had been */
     uint64_t prewarmed; /* SuperSlabs, not slabs, that wait for their first use. Their slabs count as free ones that hold pages,
                            but giving back passes them by */
-    uint64_t fallen;    /* slabs released, less what RISE_WEIGHT and RISE_LEAST make of those claimed meanwhile, never below
-                           none: what tells a burst's end from a loop. No read-modify-write: a lost update is another free's */
+    uint64_t fallen;    /* slabs released, less those claimed meanwhile as superslab_note_rise weighs them, never below none: what
+                           tells a burst's end from a loop. No read-modify-write: a lost update is another free's */
 };
 extern struct superslab_counts superslab_counts;
 
@@ -82,21 +82,27 @@ extern uint32_t superslab_decay_epoch;
 /* Slabs claimed within so many decay delays should not have been given back. */
 #define SUPERSLAB_SOON_EPOCHS 4u
 
-/* By who releases a run, and who claims one. Not by who has it for purging. */
+/* A burst is known to be over when so many more slabs were released than claimed: 32 MiB. */
+#define BURST_SLABS 512u
 enum {
     RISE_WEIGHT = 4,
-    RISE_WIDE = 5,    /* wider than any slab of a heap: a large block, */
-    RISE_LEAST = 512, /* which is 32 MiB at least: sizes of such differ so much that a loop's frees outweigh its claims for a while */
+    RISE_WIDE = 5, /* wider than any slab of a heap: a large block. Their sizes differ so much that a loop's frees outweigh its
+                      claims for a while, so each of them is weighed as BURST_SLABS at least */
 };
+
+/* By who releases a run, and who claims one. Not by who has it for purging. */
 FAST void superslab_note_fall(uint32_t slabs)
 {
     store_relaxed(&superslab_counts.fallen, load_relaxed(&superslab_counts.fallen) + slabs);
 }
 
+/* Once a burst is known to be over it stays so until as much is taken again, slab for slab. */
 FAST void superslab_note_rise(uint32_t slabs)
 {
-    const uint64_t fallen = load_relaxed(&superslab_counts.fallen), weighed = (uint64_t)RISE_WEIGHT * slabs;
-    const uint64_t less = slabs >= RISE_WIDE && weighed < RISE_LEAST ? RISE_LEAST : weighed;
+    const uint64_t fallen = load_relaxed(&superslab_counts.fallen);
+    uint64_t less = slabs;
+    if (fallen <= BURST_SLABS)
+        less = slabs < RISE_WIDE ? RISE_WEIGHT * slabs : BURST_SLABS;
     if (fallen != 0)
         store_relaxed(&superslab_counts.fallen, fallen > less ? fallen - less : 0);
 }
