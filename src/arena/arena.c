@@ -62,6 +62,11 @@ static struct piece take_piece(uint32_t *slab, uint32_t *slabs)
 
 void arena_free(uint32_t slab, uint32_t slabs)
 {
+    const uint32_t first = slab % SUPERSLAB_SLABS;
+    if (LIKELY(slabs - 1 < SUPERSLAB_SLABS - first)) { /* nearly all runs; of no slabs at all below */
+        arena_release_in(slab / SUPERSLAB_SLABS, mask32(slabs) << first);
+        return;
+    }
     uint64_t held = 0;
     for (uint32_t at = slab, left = slabs; left > 0;) {
         struct piece piece = take_piece(&at, &left);
