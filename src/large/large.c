@@ -25,8 +25,11 @@ enum {
 /* A huge block stays one when it shrinks to no less than this. */
 #define HUGE_STAYS_BYTES ((size_t)MOVE_MIN_SLABS * SLAB_BYTES)
 
-/* Atomic relaxed. */
-static struct large_totals totals;
+/* Atomic relaxed: added to by any thread, and few of them at each malloc and free. */
+static struct {
+    uint64_t run_bytes; /* live */
+    uint64_t runs_taken, runs_freed, runs_moved, huge_taken, huge_freed; /* over the life */
+} totals;
 
 static uint32_t slabs_for(size_t bytes)
 {
@@ -81,15 +84,14 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
             r->was_zero = *zeroed && alignment < os_page_bytes();
             store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
-            fetch_add_relaxed(&totals.run_count, 1);
-            fetch_add_relaxed(&totals.alloc_count, 1);
+            fetch_add_relaxed(&totals.runs_taken, 1);
             return (char *)window_slab_address(slab) + r->offset;
         }
     }
     *zeroed = true;
     void *block = huge_alloc(bytes, alignment);
     if (block != NULL)
-        fetch_add_relaxed(&totals.alloc_count, 1);
+        fetch_add_relaxed(&totals.huge_taken, 1);
     return block;
 }
 
@@ -125,7 +127,7 @@ void large_free(void *block)
     if (slab == SLAB_NONE) {
         if (!huge_free(block))
             fail(block);
-        fetch_add_relaxed(&totals.free_count, 1);
+        fetch_add_relaxed(&totals.huge_freed, 1);
         return;
     }
     /* The exchange decides between two threads that free the same block. */
@@ -134,8 +136,7 @@ void large_free(void *block)
     if (!cas_strong_acq_rel(window_word(slab), &word, 0))
         fail(block);
     fetch_sub_relaxed(&totals.run_bytes, r.usable_bytes);
-    fetch_sub_relaxed(&totals.run_count, 1);
-    fetch_add_relaxed(&totals.free_count, 1);
+    fetch_add_relaxed(&totals.runs_freed, 1);
     if (slabs >= SPARSE_MIN_SLABS && r.was_zero)
         sparse_look(block, r.usable_bytes);
     arena_free(slab, slabs);
@@ -235,7 +236,7 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     if (new_bytes < run_bytes)
         usage_give(run_bytes - new_bytes);
     fetch_sub_relaxed(&totals.run_bytes, record_of(slab)->usable_bytes);
-    fetch_sub_relaxed(&totals.run_count, 1);
+    fetch_add_relaxed(&totals.runs_moved, 1);
     store_release(window_word(slab), 0);
     arena_free_moved(slab, slabs);
     huge_enter(moved, new_bytes);
@@ -273,9 +274,11 @@ void *large_resize(void *block, size_t bytes)
 
 void large_read_totals(struct large_totals *out)
 {
+    const uint64_t freed = load_relaxed(&totals.runs_freed);
+    const uint64_t gone = freed + load_relaxed(&totals.runs_moved), taken = load_relaxed(&totals.runs_taken);
     out->run_bytes = load_relaxed(&totals.run_bytes);
-    out->run_count = load_relaxed(&totals.run_count);
-    out->alloc_count = load_relaxed(&totals.alloc_count);
-    out->free_count = load_relaxed(&totals.free_count);
+    out->run_count = taken > gone ? taken - gone : 0; /* others are at it */
+    out->alloc_count = taken + load_relaxed(&totals.huge_taken);
+    out->free_count = freed + load_relaxed(&totals.huge_freed);
     huge_read_totals(&out->huge_bytes, &out->huge_count);
 }
