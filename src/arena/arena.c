@@ -63,6 +63,7 @@ static struct piece take_piece(uint32_t *slab, uint32_t *slabs)
 void arena_free(uint32_t slab, uint32_t slabs)
 {
     const uint32_t first = slab % SUPERSLAB_SLABS;
+    superslab_note_fall(slabs);
     if (LIKELY(slabs - 1 < SUPERSLAB_SLABS - first)) { /* nearly all runs; of no slabs at all below */
         arena_release_in(slab / SUPERSLAB_SLABS, mask32(slabs) << first);
         return;
@@ -73,7 +74,6 @@ void arena_free(uint32_t slab, uint32_t slabs)
         held += superslab_counted(&superslab_table[piece.superslab], piece.mask);
     }
     superslab_count(-held);
-    superslab_note_fall(slabs);
     while (slabs > 0) {
         struct piece piece = take_piece(&slab, &slabs);
         release_counted(piece.superslab, piece.mask);
@@ -146,7 +146,7 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
     if (pages == RESIDENT && superslab_free_resident_count() < slabs)
         return SLAB_NONE;
     unsigned looks = pages != RESIDENT ? UINT_MAX : alignment == SUPERSLAB_SLABS ? START_LOOKS : RESIDENT_LOOKS;
-    const uint32_t at = alignment == SUPERSLAB_SLABS ? 1 : UINT32_MAX; /* most have no such start: seen without a claim */
+    const uint32_t at_start = alignment == SUPERSLAB_SLABS ? mask32(slabs) : 0; /* few have room there: soon seen */
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
         uint64_t word = load_acquire(&arena_vacant[w]);
@@ -157,8 +157,8 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
                 return SLAB_NONE;
             const struct superslab *s = &superslab_table[superslab];
             uint32_t free_mask = load_relaxed(&s->free_mask);
-            uint32_t starts = runs_of(pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask, slabs);
-            if ((starts & at) == 0) {
+            uint32_t among = pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask;
+            if (at_start != 0 ? (among & at_start) != at_start : runs_of(among, slabs) == 0) {
                 if (free_mask == 0)
                     clear_vacant(superslab);
                 continue;
@@ -207,7 +207,6 @@ enum os_map_result arena_map_superslabs(uint32_t from, uint32_t to, uint32_t cla
         store_relaxed(&s->idle_mask, 0);
         store_relaxed(&s->prewarmed, 0);
         store_relaxed(&s->draining, 0);
-        store_relaxed(&s->sparse_stamp, 0);
         superslab_note_clean_claim(s, count_bits(claimed));
         superslab_count(superslab_held(count_bits(claimed), 0));
         store_release(&s->state, SUPERSLAB_MAPPED);

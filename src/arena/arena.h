@@ -19,11 +19,6 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
 /* For large blocks that are hardly written to: a run that begins with a SuperSlab whose free slabs hold pages. SLAB_NONE:
  * there is none near the window's beginning. */
 uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed);
-/* So many free pages have waited, once, that it is worth while. */
-bool arena_minds_sparse(void);
-/* One of these has been placed in a run, or freed: cold.c. */
-void arena_note_sparse(uint32_t slab, uint32_t slabs);
-void arena_sparse_freed(void);
 /* The run's map words are zero already. Its pages stay until they decay. */
 void arena_free(uint32_t slab, uint32_t slabs);
 /* The same for a run whose pages were moved away: it is mapped and reads as zero. What usage_take has granted for the

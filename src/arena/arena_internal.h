@@ -30,11 +30,8 @@ extern struct arena_state arena;
 extern uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
 
 /* Why pages go back: their time has come, which draws on the credit; a burst is over, which draws on what first use has
- * earned; somebody wants all of them back; or there are few of them, and they are hardly used (cold.c). */
-enum purge_reason { PURGE_DUE, PURGE_EARNED, PURGE_ASKED_FOR, PURGE_COLD };
-
-/* excess.c. Half as many free pages wait as would be too many. */
-bool arena_nears_excess(void);
+ * earned; or somebody wants all of them back. */
+enum purge_reason { PURGE_DUE, PURGE_EARNED, PURGE_ASKED_FOR };
 
 /* credit.c. Atomic relaxed: written by whoever gives back, or takes into use. */
 struct arena_credit {

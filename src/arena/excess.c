@@ -42,11 +42,6 @@ uint64_t arena_excess_bytes(void)
     return most != 0 && most < usual ? most : usual;
 }
 
-bool arena_nears_excess(void)
-{
-    return arena_free_resident_bytes() > arena_excess_bytes() / 2;
-}
-
 /* What was prewarmed is not to go before its first use: who counted it would look for it in vain at every slow path. */
 static uint64_t free_bytes_to_give(void)
 {

@@ -17,9 +17,7 @@ static void note_given_back(struct superslab *s, size_t bytes, size_t tried_byte
                             enum purge_reason reason)
 {
     fetch_add_relaxed(&arena.purged_bytes, bytes);
-    if (reason == PURGE_COLD && load_relaxed(&s->decay_stamp) != STAMP_NEVER)
-        arena_refund_refault(gone_bytes); /* a few pages of all these: what they cost is no concern of the credit's */
-    if (reason == PURGE_ASKED_FOR || reason == PURGE_COLD || tried_bytes == 0)
+    if (reason == PURGE_ASKED_FOR || tried_bytes == 0)
         return;
     superslab_note_given_back(s);
     if (reason == PURGE_DUE)

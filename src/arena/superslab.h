@@ -32,8 +32,6 @@ struct superslab {
     uint32_t state;      /* atomic; enum superslab_state; written under LOCK_ARENA, release; read relaxed as a hint */
     uint8_t prewarmed;   /* atomic; cleared with release, read with acquire. PREWARMED: faulted in ahead of use, not to be
                             given back before that use; the first claimer turns it to PREWARMED_FIRST_USE and then to 0 */
-    uint8_t sparse_stamp; /* atomic relaxed; cold.c: when a large block that is hardly written to was last placed here; 0:
-                             never. Written by who places such a block; cleared under LOCK_ARENA when it is mapped */
     uint8_t draining;    /* atomic relaxed; 1: claimed from last, so that it may become empty. Written by memory learning,
                             cleared under LOCK_ARENA when it is mapped */
     uint8_t decay_stamp; /* atomic relaxed; low byte of superslab_decay_epoch when decay last took pages; or STAMP_NEVER,

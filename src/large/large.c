@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/usage.h"
+#include "base/bits.h"
 #include "base/check.h"
 #include "large/huge.h"
 #include "large/sparse.h"
@@ -13,6 +14,7 @@ struct large_record {
     uint64_t usable_bytes;
     uint32_t offset; /* bytes of the run before the block; whole pages */
     bool was_zero;   /* when it was handed out, or grew, all of it read as zero; and it may be read when it is freed */
+    bool has_lead;   /* the slab before the run is its own, too: nothing is in it */
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
@@ -55,17 +57,27 @@ static uint32_t offset_in_run(uint32_t slabs, size_t usable_bytes, size_t alignm
     return slabs < END_MIN_SLABS ? 0 : (uint32_t)align_down(spare_bytes, alignment);
 }
 
-static uint32_t take_run(uint32_t slabs, uint32_t alignment_slabs, bool *zeroed)
+/* What is hardly written to takes up addresses and a few pages. So its runs begin at few places, where those of many sizes
+ * have the same first pages: narrow ones with a SuperSlab, wide ones at a multiple of the power of two not below their
+ * size. Blocks that are filled stand as close as they can: what is between them holds pages, too. */
+static uint32_t take_sparse_run(uint32_t slabs, bool *has_lead, bool *zeroed)
 {
-    const bool sparse = slabs >= SPARSE_MIN_SLABS && sparse_blocks() && arena_minds_sparse();
+    if (slabs <= SUPERSLAB_SLABS)
+        return arena_alloc_at_start(slabs, zeroed);
+    /* With so few starts it is less in all if first pages are any of two slabs and last pages those of every second. */
+    const bool odd = slabs % 2 != 0;
+    const uint32_t slab = arena_alloc(slabs + odd, 2u << highest_bit(slabs - 1), NULL, zeroed);
+    *has_lead = slab != SLAB_NONE && odd;
+    return slab + *has_lead;
+}
+
+static uint32_t take_run(uint32_t slabs, uint32_t alignment_slabs, bool *has_lead, bool *zeroed)
+{
     uint32_t slab = SLAB_NONE;
-    if (sparse && slabs < SUPERSLAB_SLABS && alignment_slabs == 1)
-        slab = arena_alloc_at_start(slabs, zeroed);
-    if (slab == SLAB_NONE)
-        slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
-    if (sparse && slab != SLAB_NONE)
-        arena_note_sparse(slab, slabs);
-    return slab;
+    *has_lead = false;
+    if (slabs >= SPARSE_MIN_SLABS && alignment_slabs == 1 && sparse_blocks())
+        slab = take_sparse_run(slabs, has_lead, zeroed);
+    return slab != SLAB_NONE ? slab : arena_alloc(slabs, alignment_slabs, NULL, zeroed);
 }
 
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
@@ -75,13 +87,15 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
     if (bytes <= LARGE_MAX_BYTES && alignment <= LARGE_MAX_BYTES) {
         uint32_t slabs = slabs_for(bytes);
         uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
-        uint32_t slab = take_run(slabs, alignment_slabs, zeroed);
+        bool has_lead;
+        uint32_t slab = take_run(slabs, alignment_slabs, &has_lead, zeroed);
         if (slab != SLAB_NONE) {
             struct large_record *r = record_of(slab);
             r->usable_bytes = usable_for(bytes);
             r->offset = offset_in_run(slabs, r->usable_bytes, alignment);
             /* Who asks for whole pages may have taken the right to read them away, or have kept them from a forked child. */
             r->was_zero = *zeroed && alignment < os_page_bytes();
+            r->has_lead = has_lead;
             store_release(window_word(slab), MAP_LARGE + slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.runs_taken, 1);
@@ -139,10 +153,8 @@ void large_free(void *block)
     fetch_add_relaxed(&totals.runs_freed, 1);
     if (slabs >= SPARSE_MIN_SLABS && r.was_zero)
         sparse_look(block, r.usable_bytes);
-    arena_free(slab, slabs);
+    arena_free(slab - r.has_lead, slabs + r.has_lead);
     arena_note_freed(slabs * SLAB_BYTES);
-    if (slabs >= SPARSE_MIN_SLABS && sparse_blocks())
-        arena_sparse_freed();
 }
 
 size_t large_usable_bytes(const void *block)
@@ -238,6 +250,8 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     fetch_sub_relaxed(&totals.run_bytes, record_of(slab)->usable_bytes);
     fetch_add_relaxed(&totals.runs_moved, 1);
     store_release(window_word(slab), 0);
+    if (record_of(slab)->has_lead)
+        arena_free(slab - 1, 1); /* its pages were not moved: an earlier block may have left some */
     arena_free_moved(slab, slabs);
     huge_enter(moved, new_bytes);
     return moved;

@@ -14,8 +14,8 @@ void sparse_look(const char *block, size_t bytes);
 /* In a forked child, for good: pages may be missing that its parent kept from it (MADV_DONTFORK), as network cards want it. */
 void sparse_stop_looking(void);
 
-/* Sparse blocks seen since the last dense one, up to SPARSE_SURE. Atomic relaxed; written by any thread that frees a block
- * to be looked at. A lost update delays the verdict by one. */
+/* Sparse blocks since the last dense one; beyond SPARSE_SURE it turns in a circle, which says whose turn it is to be looked
+ * at. Atomic relaxed; written by any thread that frees a block to be looked at. A lost update delays the verdict by one. */
 extern uint32_t sparse_in_row;
 #define SPARSE_SURE 4u
 
