@@ -62,7 +62,7 @@ void arena_earn(size_t bytes);
 /* Clean slabs of which the next claim will be charged, though nothing was given back that could come back. */
 void arena_refund_refault(size_t bytes);
 
-/* Slabs that somebody has, and free ones that hold pages. Exact while nobody allocates, frees or purges. */
+/* Slabs that somebody has; and free ones that hold pages, and spare mappings (spare.h). Exact while nobody allocates, frees or purges. */
 uint64_t arena_claimed_bytes(void);
 uint64_t arena_free_resident_bytes(void);
 /* Gives back free pages and empty SuperSlabs now, until no more than `keep_bytes` of free pages are left; 0: all of them.
@@ -73,7 +73,7 @@ size_t arena_purge_beyond(size_t keep_bytes);
 uint32_t arena_purge_some(uint32_t from);
 
 struct arena_totals {
-    uint64_t mapped_bytes;         /* SuperSlabs mapped */
+    uint64_t mapped_bytes;         /* SuperSlabs, and spare mappings */
     uint64_t free_dirty_bytes;     /* free, but still holding pages */
     uint64_t free_clean_bytes;     /* free, no pages behind it */
     uint64_t purged_bytes;         /* given back over the life of the process */

@@ -5,6 +5,7 @@
 #include "arena/arena.h"
 #include "arena/hugepage.h"
 #include "arena/node.h"
+#include "arena/spare.h"
 #include "arena/superslab.h"
 #include "os/os.h"
 
@@ -46,6 +47,10 @@ extern struct arena_credit arena_credit;
 bool arena_has_earned(void);
 void arena_charge_earned(size_t bytes);
 uint64_t arena_away_bytes(void);
+
+/* spare.c. Unmaps so much of the end of the spare that has waited longest, if it came at that time or before, and no more
+ * than it has. Returns bytes given back; 0: there is none. No lock is held. */
+size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reason);
 
 /* purge.c. Purges those of `slabs` that are free; of a huge page only what hugepage_to_purge says. Returns bytes given
  * back. */

@@ -133,6 +133,11 @@ SLOW void arena_give_back_excess(size_t bytes)
         enum purge_reason reason = reason_now(now_ms);
         if (reason == PURGE_ASKED_FOR)
             break;
+        size_t step = left < SUPERSLAB_SLABS ? left * SLAB_BYTES : SUPERSLAB_BYTES;
+        if (spare_give_back(step, UINT64_MAX, reason) != 0) { /* they serve huge blocks alone, free slabs serve all */
+            left -= (unsigned)(step / SLAB_BYTES);
+            continue;
+        }
         superslab = next_vacant_below(superslab);
         if (superslab == 0) /* from the top once more: frees may have come behind the cursor */
             continue;

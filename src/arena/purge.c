@@ -10,6 +10,7 @@
 enum {
     WORK_PER_TICK = 16,
     VISITS_PER_TICK = 4096,
+    SPARES_PER_TICK = 4, /* SuperSlabs' worth of spare mappings */
 };
 
 /* What the kernel refused to take back (locked pages) counts against the credit too: it would be tried for ever. */
@@ -133,11 +134,19 @@ static bool visit(uint32_t superslab, uint32_t retain)
     return worked;
 }
 
+static void decay_spares(uint64_t now_ms, uint32_t decay_ms)
+{
+    for (unsigned work = 0; work < SPARES_PER_TICK && now_ms >= decay_ms && is_above_floor() && arena_has_credit(now_ms); work++)
+        if (spare_give_back(SUPERSLAB_BYTES, now_ms - decay_ms, PURGE_DUE) == 0)
+            return;
+}
+
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain)
 {
     if (window.base == 0)
         return;
     arena_has_credit(now_ms); /* time pays debts, whether there is a pass or not */
+    decay_spares(now_ms, decay_ms);
     if (pass_cursor == 0) {
         pass_pages = now_ms - pages_aged_ms >= decay_ms;
         if (pass_pages) {
@@ -175,7 +184,10 @@ size_t arena_purge_beyond(size_t keep_bytes)
 {
     if (window.base == 0)
         return 0;
-    size_t bytes = 0;
+    size_t bytes = 0, spare;
+    while (arena_free_resident_bytes() > keep_bytes &&
+           (spare = spare_give_back(SUPERSLAB_BYTES, UINT64_MAX, PURGE_ASKED_FOR)) != 0)
+        bytes += spare;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t i = window.first_superslab; i < end; i++) {
         if (keep_bytes != 0 && arena_free_resident_bytes() <= keep_bytes)
@@ -191,6 +203,8 @@ uint32_t arena_purge_some(uint32_t from)
         return 0;
     uint32_t end = load_acquire(&arena.next);
     unsigned work = 0;
+    while (work < WORK_PER_TICK && spare_give_back(SUPERSLAB_BYTES, UINT64_MAX, PURGE_ASKED_FOR) != 0)
+        work++;
     if (from < window.first_superslab)
         from = window.first_superslab;
     for (unsigned visits = 0; from < end; visits++) {
@@ -211,7 +225,7 @@ uint64_t arena_claimed_bytes(void)
 
 uint64_t arena_free_resident_bytes(void)
 {
-    return superslab_free_resident_count() * SLAB_BYTES;
+    return superslab_free_resident_count() * SLAB_BYTES + spare_bytes();
 }
 
 void arena_read_flow(struct arena_flow *flow)
@@ -228,6 +242,7 @@ void arena_read_totals(struct arena_totals *totals)
     totals->superslabs_mapped = load_relaxed(&arena.mapped);
     totals->superslabs_released = load_relaxed(&arena.released);
     totals->purged_bytes = load_relaxed(&arena.purged_bytes);
+    totals->mapped_bytes = totals->free_dirty_bytes = spare_bytes();
     uint32_t end = window.base == 0 ? 0 : load_acquire(&arena.next);
     for (uint32_t i = window.first_superslab; i < end; i++) {
         const struct superslab *s = &superslab_table[i];

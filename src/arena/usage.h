@@ -2,7 +2,7 @@
  * that the user set (policy_live.memory_limit_bytes). Counted are
  *
  *   64 KiB       for each slab that is claimed, or free and not yet purged (superslab_resident)
- *   whole pages  of huge mappings
+ *   whole pages  of huge mappings, and of spare ones (spare.h)
  *   whole pages  mapped for records: the window's arrays, meta_alloc, the table of huge mappings; touched or not
  *
  * so the sum is at least what is resident, but for the library's own static data. It changes where runs and mappings
@@ -27,7 +27,7 @@ bool usage_has_room(uint64_t bytes);
 uint64_t usage_bytes(void);
 uint64_t usage_record_bytes(void);
 
-/* In a forked child, while nobody else runs: what slabs and huge mappings hold there. A thread that is gone may have
+/* In a forked child, while nobody else runs: what slabs, huge mappings and spare ones hold there. A thread that is gone may have
  * taken and not have come to use it. */
 void usage_correct(uint64_t bytes);
 

@@ -1,5 +1,7 @@
 #include "large/huge.h"
 
+#include "arena/arena.h"
+#include "arena/spare.h"
 #include "arena/usage.h"
 #include "base/bits.h"
 #include "base/lock.h"
@@ -115,38 +117,47 @@ static void advise_block(void *block, size_t bytes)
         os_advise_huge(block, bytes);
 }
 
-/* Out of mappings the kernel may refuse to split one: the addresses are lost then, the memory is not. */
-static void unmap_counted(void *address, size_t bytes)
+/* Its pages are counted. NULL: there is no room in the table. */
+static void *enter(void *block, size_t bytes)
 {
-    if (os_unmap(address, bytes) || os_purge(address, bytes))
-        usage_give(bytes);
+    lock_acquire(&table.lock);
+    bool ok = make_room();
+    if (ok)
+        insert((struct huge){ (uintptr_t)block, bytes });
+    lock_release(&table.lock);
+    if (ok)
+        return block;
+    spare_put(block, bytes);
+    return NULL;
+}
+
+/* 0: there are not so many. */
+static size_t mapping_bytes(size_t bytes)
+{
+    size_t page = os_page_bytes();
+    return bytes > (size_t)PTRDIFF_MAX - page ? 0 : align_up(bytes == 0 ? 1 : bytes, page);
 }
 
 void *huge_alloc(size_t bytes, size_t alignment)
 {
     size_t page = os_page_bytes();
-    if (bytes > (size_t)PTRDIFF_MAX - page)
+    bytes = mapping_bytes(bytes);
+    if (bytes == 0 || !usage_take(bytes))
         return NULL;
-    struct huge entry = { .bytes = align_up(bytes == 0 ? 1 : bytes, page) };
-    if (!usage_take(entry.bytes))
-        return NULL;
-    void *block = os_map(entry.bytes, alignment > page ? alignment : page);
+    void *block = os_map(bytes, alignment > page ? alignment : page);
     if (block == NULL) {
-        usage_give(entry.bytes);
+        usage_give(bytes);
         return NULL;
     }
-    advise_block(block, entry.bytes);
-    entry.address = (uintptr_t)block;
-    lock_acquire(&table.lock);
-    bool ok = make_room();
-    if (ok)
-        insert(entry);
-    lock_release(&table.lock);
-    if (!ok) {
-        unmap_counted(block, entry.bytes);
-        return NULL;
-    }
-    return block;
+    advise_block(block, bytes);
+    return enter(block, bytes);
+}
+
+void *huge_alloc_spare(size_t bytes, size_t alignment)
+{
+    bytes = mapping_bytes(bytes);
+    void *block = bytes == 0 ? NULL : spare_take(bytes, alignment);
+    return block == NULL ? NULL : enter(block, bytes);
 }
 
 bool huge_free(void *block)
@@ -159,7 +170,8 @@ bool huge_free(void *block)
     lock_release(&table.lock);
     if (entry.address == 0)
         return false;
-    unmap_counted(block, entry.bytes);
+    spare_put(block, entry.bytes);
+    arena_note_freed(entry.bytes);
     return true;
 }
 
@@ -174,14 +186,24 @@ size_t huge_bytes(const void *block)
 
 static void *remap_counted(void *address, size_t old_bytes, size_t new_bytes)
 {
-    size_t more = new_bytes > old_bytes ? new_bytes - old_bytes : 0;
+    size_t more = new_bytes - old_bytes;
     if (!usage_take(more))
         return NULL;
     void *moved = os_remap(address, old_bytes, new_bytes);
     if (moved == NULL)
         usage_give(more);
-    else if (new_bytes < old_bytes)
-        usage_give(old_bytes - new_bytes);
+    return moved;
+}
+
+/* Returns the block; NULL: it is as it was. */
+static void *grow(char *block, size_t bytes, size_t new_bytes)
+{
+    const size_t more = spare_take_tail(block, block + bytes, new_bytes - bytes);
+    if (bytes + more == new_bytes)
+        return block;
+    void *moved = remap_counted(block, bytes + more, new_bytes);
+    if (moved == NULL && more != 0)
+        spare_put_tail(block, block + bytes, more);
     return moved;
 }
 
@@ -202,13 +224,20 @@ void *huge_resize(void *block, size_t bytes)
         return NULL;
     /* Out of the table while it moves: once moved, the old address may be mapped and entered by another thread. The
      * block is the caller's, so nobody looks for it meanwhile. */
-    void *moved = remap_counted(block, entry.bytes, align_up(bytes, page));
+    const size_t old_bytes = entry.bytes, new_bytes = align_up(bytes, page);
+    void *moved = block;
+    if (new_bytes > old_bytes)
+        moved = grow(block, old_bytes, new_bytes);
+    else if (new_bytes < old_bytes)
+        spare_put_tail(block, (char *)block + new_bytes, old_bytes - new_bytes);
     if (moved != NULL)
-        entry = (struct huge){ .address = (uintptr_t)moved, .bytes = align_up(bytes, page) };
+        entry = (struct huge){ .address = (uintptr_t)moved, .bytes = new_bytes };
     lock_acquire(&table.lock);
     table.moving--;
     insert(entry);
     lock_release(&table.lock);
+    if (new_bytes < old_bytes)
+        arena_note_freed(old_bytes - new_bytes);
     return moved;
 }
 
@@ -223,7 +252,7 @@ bool huge_reserve(void)
 
 /* What the window was told about huge pages came along with the pages, and the kernel cannot be told nothing any more:
  * so it is told what it does on its own. */
-static void advise_moved(void *block, size_t bytes)
+void huge_advise_moved(void *block, size_t bytes)
 {
     if (load_relaxed(&policy_live.thp) != THP_DEFAULT) {
         advise_block(block, bytes);
@@ -238,7 +267,6 @@ static void advise_moved(void *block, size_t bytes)
 
 void huge_enter(void *block, size_t bytes)
 {
-    advise_moved(block, bytes);
     lock_acquire(&table.lock);
     table.moving--;
     insert((struct huge){ (uintptr_t)block, bytes });

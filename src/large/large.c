@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "arena/spare.h"
 #include "arena/usage.h"
 #include "base/bits.h"
 #include "base/check.h"
@@ -102,8 +103,10 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
             return (char *)window_slab_address(slab) + r->offset;
         }
     }
-    *zeroed = true;
-    void *block = huge_alloc(bytes, alignment);
+    void *block = huge_alloc_spare(bytes, alignment);
+    *zeroed = block == NULL;
+    if (block == NULL)
+        block = huge_alloc(bytes, alignment);
     if (block != NULL)
         fetch_add_relaxed(&totals.huge_taken, 1);
     return block;
@@ -253,8 +256,41 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     if (record_of(slab)->has_lead)
         arena_free(slab - 1, 1); /* its pages were not moved: an earlier block may have left some */
     arena_free_moved(slab, slabs);
+    huge_advise_moved(moved, new_bytes);
     huge_enter(moved, new_bytes);
     return moved;
+}
+
+/* The same into a spare mapping, whose pages are there already. It has room for twice as many: copying the block, once in
+ * its life, costs less than the page faults that growing would. NULL: not done. */
+static void *move_to_spare(uint32_t slab, uint32_t slabs, size_t bytes)
+{
+    if (bytes < SUPERSLAB_BYTES || bytes > PTRDIFF_MAX - os_page_bytes())
+        return NULL;
+    const size_t new_bytes = usable_for(bytes);
+    void *to = spare_take_roomy(new_bytes);
+    if (to == NULL)
+        return NULL;
+    if (!huge_reserve()) {
+        spare_put(to, new_bytes);
+        return NULL;
+    }
+    const struct large_record *r = record_of(slab);
+    memcpy(to, (char *)window_slab_address(slab) + r->offset, r->usable_bytes);
+    fetch_sub_relaxed(&totals.run_bytes, r->usable_bytes);
+    fetch_add_relaxed(&totals.runs_moved, 1);
+    const uint32_t lead = r->has_lead;
+    store_release(window_word(slab), 0);
+    arena_free(slab - lead, slabs + lead);
+    huge_enter(to, new_bytes);
+    arena_note_freed(slabs * SLAB_BYTES);
+    return to;
+}
+
+static void *leave_window(uint32_t slab, uint32_t slabs, size_t bytes)
+{
+    void *moved = move_to_spare(slab, slabs, bytes);
+    return moved != NULL ? moved : move_out(slab, slabs, bytes);
 }
 
 void *large_resize(void *block, size_t bytes)
@@ -268,9 +304,12 @@ void *large_resize(void *block, size_t bytes)
     if (bytes == 0)
         return NULL;
     if (bytes > LARGE_MAX_BYTES - r->offset)
-        return move_out(slab, have, bytes);
+        return leave_window(slab, have, bytes);
     uint32_t want = slabs_for(r->offset + bytes);
     if (want > have) {
+        void *moved = move_to_spare(slab, have, bytes); /* sooner than take pages that it would have to fault in */
+        if (moved != NULL)
+            return moved;
         bool zeroed;
         if (!arena_extend(slab, have, want, &zeroed))
             return move_out(slab, have, bytes);

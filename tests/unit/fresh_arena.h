@@ -24,6 +24,7 @@ static inline void fresh_arena(void)
     __builtin_memset(arena_vacant, 0, sizeof arena_vacant);
     superslab_counts = (struct superslab_counts){ 0 };
     arena_credit = (struct arena_credit){ 0 };
+    spare_state = (struct spare_state){ 0 };
     lock_init(&arena.lock, LOCK_ARENA);
     window = (struct window){ 0 };
     CHECK(window_start(), "a window for the test", NULL);
