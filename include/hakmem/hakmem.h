@@ -125,13 +125,13 @@ struct hakmem_stats {
     uint64_t huge_bytes; /* part of live: blocks with a mapping of their own */
     uint64_t huge_blocks;
 
-    uint64_t mapped_bytes;     /* SuperSlabs mapped */
+    uint64_t mapped_bytes;     /* SuperSlabs mapped, and spare mappings */
     uint64_t resident_bytes;   /* pages behind SuperSlabs and huge blocks, at most */
     uint64_t metadata_bytes;   /* addresses mapped for HAKMEM's own records; pages come as they are touched */
     uint64_t cached_bytes;     /* free blocks in the threads' magazines */
     uint64_t transit_bytes;    /* freed blocks on their way to the heap of another thread */
     uint64_t slab_free_bytes;  /* free blocks in slabs of a bin */
-    uint64_t free_dirty_bytes; /* free slabs that still hold pages */
+    uint64_t free_dirty_bytes; /* free slabs and spare mappings that hold pages */
     uint64_t free_clean_bytes; /* free slabs without pages */
     uint64_t heaps_attached;   /* heaps of living threads */
     uint64_t heaps_parked;     /* heaps that wait for a thread */

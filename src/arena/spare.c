@@ -33,6 +33,7 @@ static void take_from(struct spare *s, size_t bytes)
     s->bytes -= bytes;
     s->since_ms = os_clock_ms(); /* the block may go on growing */
     spare_state.lent += bytes;
+    superslab_note_rise((uint32_t)(bytes / SLAB_BYTES));
     count(-(uint64_t)bytes);
 }
 
@@ -145,10 +146,12 @@ static void put(const void *block, uintptr_t from, size_t bytes, bool is_tail)
         keep = 0;
     else if (place == NULL && (place = find_place(keep, &pushed_out)) == NULL)
         keep = 0;
-    note_used(bytes, keep > had ? keep - had : 0);
     if (place != NULL)
         *place = (struct spare){ from, keep, is_tail ? (uintptr_t)block : 0, os_clock_ms() };
     count(keep - had);
+    if (keep > had)
+        superslab_note_fall((uint32_t)((keep - had) / SLAB_BYTES));
+    note_used(bytes, keep > had ? keep - had : 0);
     lock_release(&arena.lock);
     unmap_counted(from + keep, had + bytes - keep);
     unmap_counted(pushed_out.address, pushed_out.bytes);

@@ -21,12 +21,12 @@ _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has th
 
 enum {
     END_MIN_SLABS = 4,  /* blocks stand at the end of runs from this size on */
-    MOVE_MIN_SLABS = 8, /* a run that cannot grow where it stands is moved by page tables from this size on */
+    MOVE_MIN_SLABS = 32, /* a run that cannot grow where it stands is moved by page tables from this size on */
     MOVED_MAX = 64,     /* blocks outside the window beyond which runs are copied: each is a mapping more */
 };
 
 /* A huge block stays one when it shrinks to no less than this. */
-#define HUGE_STAYS_BYTES ((size_t)MOVE_MIN_SLABS * SLAB_BYTES)
+#define HUGE_STAYS_BYTES ((size_t)8 * SLAB_BYTES)
 
 /* Atomic relaxed: added to by any thread, and few of them at each malloc and free. */
 static struct {
@@ -275,13 +275,12 @@ static void *move_to_spare(uint32_t slab, uint32_t slabs, size_t bytes)
         spare_put(to, new_bytes);
         return NULL;
     }
-    const struct large_record *r = record_of(slab);
-    memcpy(to, (char *)window_slab_address(slab) + r->offset, r->usable_bytes);
-    fetch_sub_relaxed(&totals.run_bytes, r->usable_bytes);
+    const struct large_record r = *record_of(slab);
+    memcpy(to, (char *)window_slab_address(slab) + r.offset, r.usable_bytes);
+    fetch_sub_relaxed(&totals.run_bytes, r.usable_bytes);
     fetch_add_relaxed(&totals.runs_moved, 1);
-    const uint32_t lead = r->has_lead;
     store_release(window_word(slab), 0);
-    arena_free(slab - lead, slabs + lead);
+    arena_free(slab - r.has_lead, slabs + r.has_lead);
     huge_enter(to, new_bytes);
     arena_note_freed(slabs * SLAB_BYTES);
     return to;

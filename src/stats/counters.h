@@ -29,14 +29,14 @@ struct snapshot {
     uint64_t huge_bytes, huge_blocks;   /* mappings of their own */
 
     /* What the allocator holds. mapped = live in SuperSlabs + cached + transit + free in slabs + free slabs + waste. */
-    uint64_t mapped_bytes;   /* SuperSlabs */
+    uint64_t mapped_bytes;   /* SuperSlabs, and spare mappings */
     uint64_t resident_bytes; /* of SuperSlabs and huge mappings, at most: what was never written is counted too */
     uint64_t metadata_bytes; /* addresses mapped for the allocator's own records; pages come as they are touched */
     uint64_t cached_bytes;   /* free blocks in magazines */
     uint64_t transit_bytes;  /* freed blocks that wait in their thread's outbox for delivery */
     uint64_t slab_free_bytes;   /* free blocks in slabs attached to a bin */
     uint64_t slab_purged_bytes; /* of that, no pages behind it */
-    uint64_t free_dirty_bytes;  /* free slabs, pages still held: what malloc_trim would give back at once */
+    uint64_t free_dirty_bytes;  /* free slabs and spare mappings, pages still held: what malloc_trim would give back at once */
     uint64_t free_clean_bytes;  /* free slabs, no pages behind them */
     uint64_t purged_bytes;      /* over the life: given back to the system, pages_purged among them */
     uint64_t superslabs_mapped, superslabs_released; /* over the life */

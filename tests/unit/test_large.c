@@ -273,33 +273,33 @@ static void test_pages_move_where_there_is_no_room(void **state)
 {
     (void)state;
     const uint64_t before = totals_now().run_bytes;
-    unsigned char *block = alloc(1 * MIB);
+    unsigned char *block = alloc(2 * MIB);
     unsigned char *neighbour = alloc(64 * KIB);
-    assert_ptr_equal(neighbour, block + MIB);
-    memset(block, 5, MIB);
+    assert_ptr_equal(neighbour, block + 2 * MIB);
+    memset(block, 5, 2 * MIB);
     neighbour[0] = 6;
-    unsigned char *moved = large_resize(block, 2 * MIB + 5);
+    unsigned char *moved = large_resize(block, 4 * MIB + 5);
     assert_non_null(moved);
     assert_true(window_slab_index(moved) >= load_acquire(&window.limit));
-    assert_true(all_bytes_are(moved, MIB, 5));
-    assert_true(all_bytes_are(moved + MIB, MIB, 0));
-    assert_int_equal(large_usable_bytes(moved), align_up(2 * MIB + 5, os_page_bytes()));
+    assert_true(all_bytes_are(moved, 2 * MIB, 5));
+    assert_true(all_bytes_are(moved + 2 * MIB, 2 * MIB, 0));
+    assert_int_equal(large_usable_bytes(moved), align_up(4 * MIB + 5, os_page_bytes()));
     assert_int_equal(word_of(block), 0);
-    assert_int_equal(word_of(block + MIB - 1), 0);
+    assert_int_equal(word_of(block + 2 * MIB - 1), 0);
     assert_int_equal(totals_now().run_bytes, before + 64 * KIB);
     assert_int_equal(totals_now().huge_count, 1);
     /* The addresses serve again, and hold nothing of what was there. */
     bool zeroed = false;
-    assert_ptr_equal(large_alloc(1 * MIB, 1, &zeroed), block);
+    assert_ptr_equal(large_alloc(2 * MIB, 1, &zeroed), block);
     assert_true(zeroed);
-    assert_true(all_bytes_are(block, MIB, 0));
+    assert_true(all_bytes_are(block, 2 * MIB, 0));
     assert_int_equal(neighbour[0], 6);
     unsigned char *grown = large_resize(moved, 100 * MIB);
     assert_non_null(grown);
-    assert_true(all_bytes_are(grown, MIB, 5));
+    assert_true(all_bytes_are(grown, 2 * MIB, 5));
     assert_null(large_resize(block, SIZE_MAX));
     assert_null(large_resize(block, (size_t)1 << 60)); /* the block is as it was */
-    assert_int_equal(map_run_slabs(word_of(block)), 16);
+    assert_int_equal(map_run_slabs(word_of(block)), 32);
     large_free(grown);
     large_free(block);
     large_free(neighbour);
@@ -333,12 +333,12 @@ static void test_small_runs_and_too_many_are_copied(void **state)
     enum { PLENTY = 80 };
     unsigned char *blocks[PLENTY];
     unsigned moved = 0;
-    unsigned char *small = alloc(128 * KIB);
+    unsigned char *small = alloc(128 * KIB), *behind = alloc(64 * KIB);
     for (unsigned i = 0; i < PLENTY; i++)
-        blocks[i] = alloc(512 * KIB);
+        blocks[i] = alloc(2 * MIB);
     assert_null(large_resize(small, 1 * MIB));
     for (unsigned i = 0; i + 1 < PLENTY; i++) {
-        unsigned char *at = large_resize(blocks[i], 600 * KIB);
+        unsigned char *at = large_resize(blocks[i], 2 * MIB + 100 * KIB);
         moved += at != NULL && at != blocks[i];
         if (at != NULL)
             blocks[i] = at;
@@ -347,6 +347,7 @@ static void test_small_runs_and_too_many_are_copied(void **state)
     for (unsigned i = 0; i < PLENTY; i++)
         large_free(blocks[i]);
     large_free(small);
+    large_free(behind);
 }
 
 static void test_window_full_takes_the_huge_path(void **state)

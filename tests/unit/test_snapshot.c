@@ -9,6 +9,7 @@
 
 #include "api/entry.h"
 #include "api/introspect.h"
+#include "arena/spare.h"
 #include "config/config.h"
 #include "config/policy.h"
 #include "learn/memory.h"
@@ -51,7 +52,7 @@ static void assert_adds_up(const struct snapshot *s)
     assert_int_equal(s->live_bytes, s->bin_bytes + s->large_bytes + s->huge_bytes);
     assert_true(s->bin_bytes + s->cached_bytes + s->slab_free_bytes + s->large_bytes + s->free_dirty_bytes +
                     s->free_clean_bytes <= s->mapped_bytes);
-    assert_int_equal(s->mapped_bytes, (s->superslabs_mapped - s->superslabs_released) << SUPERSLAB_SHIFT);
+    assert_int_equal(s->mapped_bytes, ((s->superslabs_mapped - s->superslabs_released) << SUPERSLAB_SHIFT) + spare_bytes());
     assert_int_equal(s->large_alloc_count - s->large_free_count, s->large_blocks + s->huge_blocks);
     assert_int_equal(s->held_bytes, s->resident_bytes + s->slab_purged_bytes + s->metadata_bytes);
 }
