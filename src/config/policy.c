@@ -50,6 +50,7 @@ void policy_start(const struct config *config)
                   config->page_purge ? config->decay_ms * config->page_decay_factor : PAGE_DECAY_NEVER);
     store_relaxed(&policy_live.retained_superslabs, config->superslab_reuse ? RETAIN_ALL_SUPERSLABS : 1);
     store_relaxed(&policy_live.prewarm_superslabs, config->superslab_prewarm_count);
+    store_relaxed(&policy_live.steer_blocks, config->steer_blocks);
     store_relaxed(&policy_live.thp, config_thp(config));
     for (uint32_t bin = 0; bin < TINY_BIN_COUNT; bin++) {
         store_relaxed(&policy_live.bin_cap[bin], config->bin_cap[bin]);

@@ -54,6 +54,8 @@ struct policy {
     /* New SuperSlabs are backed with huge pages before their first touch, because those before them filled up, while fewer
      * than so many that were born so have not filled up yet. Read by the arena; written by memory learning. */
     uint32_t huge_birth;
+    /* 1: magazines of bins with sparse slabs are kept short (slab/steer.h). Written at start only. Read by slab. */
+    uint32_t steer_blocks;
     /* 1: SuperSlabs marked as draining are claimed from last. Read by the arena; written by memory learning. */
     uint32_t steer_to_full;
     /* enum thp: what the user said about huge pages. Written at start only, for it wins over learning. Read by arena and

@@ -10,6 +10,7 @@
 #include "base/upcall.h"
 #include "slab/remote.h"
 #include "slab/slab.h"
+#include "slab/steer.h"
 
 enum heap_state {
     HEAP_ATTACHED,
@@ -20,6 +21,8 @@ enum heap_state {
 #define HEAP_SPARE_MAX 4u /* retired single slabs kept for any bin, at first: 256 KiB */
 #define HEAP_SPARE_ROOM 16u /* ... and at most; what lies between is learned */
 #define HEAP_EMPTY_MAX 8u /* empty slabs that may stay attached to their bin, over all bins */
+
+_Static_assert(BIN_COUNT <= 64, "`steered` has a bit for each bin");
 
 struct heap_bin {
     uint32_t list;          /* slabs with free blocks; SLAB_NONE: none */
@@ -57,11 +60,14 @@ struct heap {
     bool purge_again;    /* the next pass may find something to give back */
     uint64_t purge_end_ms;
     int64_t purge_out_bytes; /* most bytes of blocks that were out since the last pass began */
+    uint64_t pass_idle_blocks; /* free ones with pages, in the slabs of this bin that the pass has visited */
+    uint64_t steered; /* bits of the bins whose magazines are to be kept short (slab/steer.h) */
     uint64_t purged_pages; /* in attached slabs, now */
     uint64_t pages_purged, pages_woken; /* over the life of the heap */
     uint64_t moved_blocks;    /* refilled and flushed, over the life; the stray heap's apart only its thread moves any */
     uint64_t reported_blocks; /* of these, in heap_moved_blocks. Its thread's */
     struct heap_bin bins[BIN_COUNT];
+    struct steer steers[BIN_COUNT];
     CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
 };
 

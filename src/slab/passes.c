@@ -83,6 +83,26 @@ static bool pass_is_due(struct heap *h, uint64_t now_ms, uint32_t delay_ms)
     return true;
 }
 
+/* The pass has been over the bin's slabs. */
+static void steer(struct heap *h, unsigned bin)
+{
+    const struct heap_bin *b = &h->bins[bin];
+    const uint64_t block_bytes = bin_info(bin)->block_bytes;
+    const uint64_t out_blocks = b->outstanding < 0 ? 0 : (uint64_t)b->outstanding;
+    const struct steer_look look = {
+        .idle_bytes = h->pass_idle_blocks * block_bytes,
+        .out_blocks = out_blocks,
+        .out_bytes = out_blocks * block_bytes,
+        .refilled_blocks = b->refill_blocks,
+    };
+    const uint64_t bit = (uint64_t)1 << bin;
+    h->pass_idle_blocks = 0;
+    if (load_relaxed(&policy_live.steer_blocks) != 0 && steer_decide(&h->steers[bin], &look))
+        h->steered |= bit;
+    else
+        h->steered &= ~bit;
+}
+
 bool heap_purge_pages(struct heap *h, uint64_t now_ms)
 {
     uint32_t delay_ms = load_relaxed(&policy_live.page_decay_ms);
@@ -104,7 +124,9 @@ bool heap_purge_pages(struct heap *h, uint64_t now_ms)
             uint32_t slab = h->purge_next;
             h->purge_next = slab_at(slab)->next;
             pages += visit(h, slab, page_shift);
+            h->pass_idle_blocks += slab_at(slab)->free_count - slab_at(slab)->cold_count;
         }
+        steer(h, h->purge_bins - 1);
         if (--h->purge_bins != 0)
             h->purge_next = h->bins[h->purge_bins - 1].list;
     }

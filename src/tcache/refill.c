@@ -102,7 +102,9 @@ static NOINLINE unsigned next_batch(struct tcache *t, unsigned bin)
     } else if (may_grow_alone && b->streak >= STREAK_GROWS) {
         magazine_grow(t, bin);
     }
-    uint32_t most = b->refill_most < b->capacity ? b->refill_most : b->capacity;
+    /* Half of a short magazine: a free that follows is to find room. */
+    const uint32_t room = tcache_is_steered(t, bin) ? (b->capacity + 1) / 2 : b->capacity;
+    uint32_t most = b->refill_most < room ? b->refill_most : room;
     uint32_t batch = b->streak == 0 ? b->refill : b->batch * 2u;
     batch = batch < most ? batch : most;
     b->batch = (uint16_t)batch;
@@ -176,7 +178,7 @@ void tcache_overflow(struct tcache *t, unsigned bin, void *block)
         return;
     }
     if (LIKELY(load_relaxed(&m->top) >= m->end)) { /* the tick may have made room */
-        const uint32_t half = (b->capacity + 1) / 2;
+        const uint32_t half = tcache_is_steered(t, bin) ? b->capacity : (b->capacity + 1) / 2;
         b->streak = 0;
         b->settled = 0;
         b->turns |= 1;
@@ -222,6 +224,25 @@ void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling)
         magazine_shrink(t, bin, ceiling);
     } else if (stood_at_it) {
         magazine_grow(t, bin);
+    }
+}
+
+void tcache_steer(struct tcache *t, uint64_t bins)
+{
+    const uint64_t changed = bins ^ t->steered;
+    t->steered = bins;
+    for (uint64_t left = changed; left != 0; left &= left - 1) {
+        const unsigned bin = lowest_bit(left);
+        struct tcache_bin *b = &t->bins[bin];
+        b->settled = 0;
+        if (!tcache_is_steered(t, bin) || b->capacity <= STEER_BLOCKS)
+            continue;
+        if (b->opened) {
+            tcache_flush_bin(t, bin);
+            magazine_shrink(t, bin, STEER_BLOCKS);
+        } else {
+            b->capacity = STEER_BLOCKS;
+        }
     }
 }
 

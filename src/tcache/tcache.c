@@ -78,7 +78,10 @@ static void age(struct tcache *t, uint64_t now_ms)
     if (load_relaxed(&policy_live.page_decay_ms) != PAGE_DECAY_NEVER) {
         lock_acquire(&t->heap.lock);
         heap_purge_pages(&t->heap, now_ms);
+        const uint64_t steered = t->heap.steered;
         lock_release(&t->heap.lock);
+        if (UNLIKELY(steered != t->steered))
+            tcache_steer(t, steered);
     }
     if (now_ms - t->aged_ms < load_relaxed(&policy_live.decay_ms))
         return;

@@ -42,6 +42,7 @@ struct tcache {
     /* Sum of capacity * block size over opened bins; growth stops at policy thread_cache_bytes. While the cache has a
      * thread it is part of the process's sum (magazine.c), which is bounded by cache_bytes. */
     uint64_t entitled_bytes;
+    uint64_t steered; /* heap.steered as the last tick saw it: bits of the bins that are kept short */
     bool checked; /* HAKMEM_DEBUG_LEVEL >= 1: magazines hold nothing, every free is checked against the slab at once */
     struct quarantine *quarantine; /* HAKMEM_DEBUG_LEVEL >= 3, else NULL */
     struct alloc_memory *learning; /* what the learner knows of this thread, kept above the spine; NULL: nothing yet */

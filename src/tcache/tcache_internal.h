@@ -28,6 +28,8 @@ SLOW void *tcache_block_in_need(struct heap *h, unsigned bin);
 void tcache_overflow(struct tcache *t, unsigned bin, void *block);
 /* Closes bins that moved no batch since the last call, or had no room in the budget. */
 void tcache_close_idle(struct tcache *t);
+/* The bins to be kept short have changed: those that have become so empty their magazines, the others may grow again. */
+void tcache_steer(struct tcache *t, uint64_t bins);
 /* Magazines are empty: closes every bin. */
 void tcache_close_all(struct tcache *t);
 /* Lets everything out of quarantine. */
@@ -56,9 +58,16 @@ void magazine_place(struct tcache *t, unsigned bin, void **bottom, void **top);
 /* In a forked child: the thread that is gone may have been about to change a capacity. What the cache is entitled to and
  * where its magazines end is put right from what its bins say. */
 void magazine_recount(struct tcache *t);
+/* Its magazine is kept short, and what overflows goes back into the slabs all at once (slab/steer.h). */
+FAST bool tcache_is_steered(const struct tcache *t, unsigned bin)
+{
+    return (t->steered >> bin & 1) != 0;
+}
+
 FAST uint32_t magazine_ceiling(const struct tcache *t, unsigned bin)
 {
-    return load_relaxed(&t->bins[bin].ceiling);
+    const uint32_t ceiling = load_relaxed(&t->bins[bin].ceiling);
+    return tcache_is_steered(t, bin) && ceiling > STEER_BLOCKS ? STEER_BLOCKS : ceiling;
 }
 
 /* Back to the array's start, where there is room for a full magazine. The heap's lock is held, so that statistics see both

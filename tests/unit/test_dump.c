@@ -56,6 +56,7 @@ static void test_dump_lines(void **state)
                               "HAKMEM_THP=default  # default\n"
                               "HAKMEM_PAGE_PURGE=1  # profile adaptive\n"
                               "HAKMEM_PAGE_DECAY_FACTOR=1  # profile adaptive\n"
+                              "HAKMEM_STEER_BLOCKS=0  # profile adaptive\n"
                               "HAKMEM_BACKGROUND=1  # profile adaptive\n"
                               "HAKMEM_STATS_ENABLE=1  # profile adaptive\n"
                               "HAKMEM_STATS_INTERVAL_SEC=60  # profile adaptive\n"

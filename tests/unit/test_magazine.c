@@ -304,6 +304,54 @@ static void test_recount_mends_what_a_fork_tore(void **state)
     assert_int_equal(t->entitled_bytes, 0);
 }
 
+/* Of a bin with sparse slabs nearly every block goes back where it came from. */
+static void test_steered_bins_hold_next_to_nothing(void **state)
+{
+    (void)state;
+    enum { BIN = 7, OTHER = 8 };
+    struct tcache *t = new_cache();
+    void *held[64];
+    store_relaxed(&policy_live.page_decay_ms, PAGE_DECAY_NEVER); /* no tick says otherwise */
+    for (unsigned i = 0; i < 64; i++)
+        held[i] = cache_take(t, BIN);
+    void *other = cache_take(t, OTHER);
+    for (unsigned i = 0; i < 64; i++)
+        cache_give(t, BIN, held[i]);
+    assert_in_range(magazine_count(t, BIN), STEER_BLOCKS + 1, 64);
+    const uint32_t ceiling = t->bins[BIN].ceiling;
+    tcache_steer(t, (uint64_t)1 << BIN | (uint64_t)1 << (BIN + 3)); /* one that is open, and one that is not */
+    assert_int_equal(magazine_count(t, BIN), 0);
+    assert_int_equal(t->bins[BIN].capacity, STEER_BLOCKS);
+    assert_true(cache_is_valid(t));
+    for (unsigned round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < 64; i++) {
+            held[i] = cache_take(t, BIN);
+            assert_true(magazine_count(t, BIN) < (STEER_BLOCKS + 1) / 2 + 1);
+        }
+        for (unsigned i = 0; i < 64; i++) {
+            const uint32_t had = magazine_count(t, BIN);
+            cache_give(t, BIN, held[i]);
+            assert_int_equal(magazine_count(t, BIN), had == STEER_BLOCKS ? 1 : had + 1); /* full: all of it goes */
+        }
+        cache_give(t, BIN + 3, cache_take(t, BIN + 3));
+    }
+    assert_int_equal(t->bins[BIN].capacity, STEER_BLOCKS); /* round trips earn nothing meanwhile */
+    assert_int_equal(t->bins[BIN + 3].capacity, STEER_BLOCKS);
+    assert_int_equal(t->bins[BIN].ceiling, ceiling);
+    assert_true(cache_is_valid(t));
+    tcache_steer(t, 0);
+    for (unsigned round = 0; round < 8; round++) {
+        for (unsigned i = 0; i < 64; i++)
+            held[i] = cache_take(t, BIN);
+        for (unsigned i = 0; i < 64; i++)
+            cache_give(t, BIN, held[i]);
+    }
+    assert_in_range(t->bins[BIN].capacity, 16, ceiling);
+    cache_give(t, OTHER, other);
+    assert_true(cache_is_valid(t));
+    tcache_flush_all(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup(test_outgrown_arrays_are_used_again, reset_policy),
         cmocka_unit_test_setup(test_budget_of_the_process, reset_policy),
         cmocka_unit_test_setup(test_late_to_a_spent_budget, reset_policy),
+        cmocka_unit_test_setup(test_steered_bins_hold_next_to_nothing, reset_policy),
         cmocka_unit_test_setup(test_need, reset_policy),
         cmocka_unit_test_setup(test_shares_come_and_go_with_the_thread, reset_policy),
     };

@@ -337,6 +337,41 @@ static void test_refused_pages_ask_once_more(void **state)
     assert_int_equal(resident_pages(slab), 0xe00f);
 }
 
+/* 16 slabs of 512 bytes each, of which seven blocks in eight come back: no page of them is free. */
+static void test_sparse_bins_are_steered(void **state)
+{
+    (void)state;
+    enum { SLABS = 16, COUNT = SLABS * 128 };
+    const uint64_t bit = (uint64_t)1 << BIN_512;
+    struct heap *h = new_heap();
+    assert_int_equal(take_slabs(h, BIN_512, blocks, SLABS), COUNT);
+    decay(h);
+    assert_int_equal(h->steered, 0);
+    for (unsigned i = 0; i < COUNT; i += 8)
+        put_back(h, BIN_512, blocks, i + 1, 7);
+    store_relaxed(&policy_live.steer_blocks, 0);
+    decay(h);
+    assert_int_equal(h->steered, 0);
+    store_relaxed(&policy_live.steer_blocks, 1);
+    decay(h);
+    assert_int_equal(h->steered, bit);
+    assert_int_equal(h->pass_idle_blocks, 0);
+    /* What has no pages is not idle. */
+    for (unsigned i = 0; i < COUNT; i += 16)
+        put_back(h, BIN_512, blocks, i, 1);
+    decay(h);
+    assert_int_equal(h->steered, bit);
+    decay(h);
+    assert_int_equal(h->pages_purged, COUNT / 16);
+    assert_int_equal(h->steered, bit); /* half the pages are left, with an eighth of their blocks */
+    for (unsigned i = 8; i < COUNT; i += 16)
+        if (i % 128 != 8)
+            put_back(h, BIN_512, blocks, i, 1);
+    decay(h);
+    decay(h);
+    assert_int_equal(h->steered, 0);
+}
+
 #define DECAYING(test) cmocka_unit_test_setup_teardown(test, decaying, as_configured)
 
 int main(void)
@@ -355,6 +390,7 @@ int main(void)
         DECAYING(test_ageing_purges),
         DECAYING(test_random_operations_keep_contents),
         DECAYING(test_refused_pages_ask_once_more),
+        DECAYING(test_sparse_bins_are_steered),
         DECAYING(test_everywhere_means_every_heap),
     };
     return cmocka_run_group_tests_name("passes", tests, NULL, NULL);

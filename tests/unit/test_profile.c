@@ -119,7 +119,8 @@ static void test_whole_policy_is_exported(void **state)
 {
     (void)state;
     struct resolved balanced, tight, after;
-    RESOLVE(&balanced, "HAKMEM_PROFILE=balanced", "HAKMEM_SUPERSLAB_PREWARM=3", "HAKMEM_TINY_PRESET=ultra_tight");
+    RESOLVE(&balanced, "HAKMEM_PROFILE=balanced", "HAKMEM_SUPERSLAB_PREWARM=3", "HAKMEM_TINY_PRESET=ultra_tight",
+            "HAKMEM_STEER_BLOCKS=1");
     RESOLVE(&tight, "HAKMEM_PROFILE=tight");
     const struct learned_profile learned = unchanged(&tight.config);
     load(&after, put(&balanced.config, &learned));
