@@ -22,7 +22,7 @@ FAST void *api_malloc(size_t bytes)
 
 FAST void api_free(void *block)
 {
-    hot_free(block, tcache_free_slow, tcache_free_full);
+    hot_free(block, tcache_free_slow, tcache_free_foreign, tcache_free_full);
 }
 
 FAST void *api_calloc(size_t count, size_t size)

@@ -160,12 +160,14 @@ FAST void *hot_pop_medium(size_t bytes)
     return hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
 }
 
-/* slow: NULL, somebody else's block, large and huge ones, and everything that is wrong. full: the block is this
- * thread's, and its magazine has no room. */
+/* slow: NULL, huge blocks, and everything that is wrong. foreign: the map says that the block is not this thread's, but some
+ * other's or a large one; offset is the map's word xor the tag. full: the block is this thread's, and its magazine has no
+ * room. */
 typedef void (*hot_free_slow_fn)(void *block);
+typedef void (*hot_free_foreign_fn)(void *block, size_t offset);
 typedef void (*hot_free_full_fn)(void *block, struct magazine *m);
 
-FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_full_fn full)
+FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_foreign_fn foreign, hot_free_full_fn full)
 {
     uintptr_t base = hot_thread.window_base;
     uint64_t slab = ((uintptr_t)block - base) >> SLAB_SHIFT;
@@ -173,8 +175,10 @@ FAST void hot_free(void *block, hot_free_slow_fn slow, hot_free_full_fn full)
         goto out;
     /* relaxed: for a block of ours the word was written by this thread, or before it adopted the heap */
     size_t offset = load_relaxed((uint32_t *)base + slab) ^ hot_thread.tag;
-    if (UNLIKELY(offset >= BIN_COUNT * BIN_STRIDE_BYTES))
-        goto out;
+    if (UNLIKELY(offset >= BIN_COUNT * BIN_STRIDE_BYTES)) {
+        foreign(block, offset);
+        return;
+    }
     struct magazine *m = hot_magazine_at(hot_thread.self, offset);
     void **top = load_relaxed(&m->top);
     if (UNLIKELY(*top == block)) /* freed twice in a row */

@@ -1,13 +1,20 @@
-#include "tcache/outbox.h"
+#include "slab/put.h"
+#include "tcache/tcache_internal.h"
 
-#include "slab/heap.h"
-
+/* The run has the bin of its first slab's map word as long as one of its blocks is here. */
 static void deliver(struct outbox *o, struct outbox_entry *e)
 {
-    const struct bin_info *info = bin_info(e->bin);
+    const uint32_t slab = (uint32_t)window_slab_index((void *)(uintptr_t)e->key);
+    char *run = window_slab_address(slab);
+    const uint32_t map_word = load_relaxed(window_word(slab)), word = (uint32_t)(e->key % SLAB_BYTES);
+    CHECK(map_word >> MAP_OWNER_SHIFT != 0, "double free, in the slab at", run);
+    const struct bin_info *info = bin_info_of_map_word(map_word);
+    const uint32_t last = info->block_count - 1;
+    CHECK(word != last / 64 || e->mask >> (last % 64) <= 1, "free of a pointer into the middle of a block",
+          run + (size_t)info->block_count * info->block_bytes);
     unsigned count = count_bits(e->mask);
-    o->last_slab = e->key >> OUTBOX_WORDS_LOG2;
-    remote_deliver(o->last_slab, info, e->key % (1u << OUTBOX_WORDS_LOG2), e->mask);
+    o->last_slab = slab;
+    remote_deliver(slab, info, word, e->mask);
     o->delivered_bytes += (uint64_t)count * info->block_bytes;
     store_relaxed(&o->held_bytes, o->held_bytes - count * info->block_bytes);
     store_relaxed(&o->delivered_blocks, o->delivered_blocks + count);
@@ -36,13 +43,13 @@ void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
 {
     const struct bin_info *info = bin_info(bin);
     uint32_t word = number / 64;
-    uint32_t key = outbox_key(slab, word);
+    uint64_t key = outbox_key((uintptr_t)window_slab_address(slab), word);
     uint64_t bit = (uint64_t)1 << (number % 64);
     struct outbox_entry *e = outbox_slot(o, key);
     if (e->key != 0 && e->key != key)
         deliver(o, e);
     if (e->key == 0)
-        *e = (struct outbox_entry){ .key = key, .bin = bin };
+        *e = (struct outbox_entry){ .key = key };
     if (UNLIKELY((e->mask & bit) != 0))
         slab_fail_double_free(slab, info, word, bit);
     e->mask |= bit;
@@ -84,4 +91,34 @@ void outbox_forget(struct outbox *o)
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
         o->entries[i].key = 0;
     store_relaxed(&o->held_bytes, 0);
+}
+
+static NOINLINE void let_the_clock_tick(struct tcache *t)
+{
+    upcall_fork_recover();
+    tcache_tick(t);
+}
+
+/* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
+ * neighbours in the outbox. The thread has a cache, or free would have stopped at its limit of 0, and where that is checked
+ * nothing lies in the outbox that a block could join. Neither can one of a slab without an owner: as long as a block of a slab
+ * is in the outbox, the slab has one. Should that be this very heap, by a theft, the outbox is still right.
+ *
+ * Every so often the clock is read: what waits in the outbox must not wait for more frees than that. */
+void tcache_free_foreign(void *block, size_t offset)
+{
+    const size_t bin_offset = offset % (1u << MAP_OWNER_SHIFT); /* the tag has no bits there */
+    if (LIKELY(bin_offset < BIN_COUNT * BIN_STRIDE_BYTES)) {
+        struct tcache *t = (struct tcache *)hot_thread.self;
+        const struct bin_info *info = (const struct bin_info *)((const char *)bin_table + bin_offset);
+        const struct slab_divisor by = slab_divisor(info);
+        const uint64_t product = slab_product(by, (uintptr_t)block);
+        const uint64_t key = outbox_key((uintptr_t)block & ~by.run_mask, product >> 38);
+        if (LIKELY(slab_is_multiple(by, product) && outbox_join(&t->outbox, key, product >> 32, info->block_bytes))) {
+            if (UNLIKELY(--t->slow_left == 0))
+                let_the_clock_tick(t);
+            return;
+        }
+    }
+    tcache_free_slow(block);
 }

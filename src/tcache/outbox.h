@@ -11,13 +11,9 @@
 #define OUTBOX_DIRECT_BYTES 8192u /* blocks from this size on are delivered at once */
 
 struct outbox_entry {
-    uint32_t key; /* outbox_key of slab and word; 0: vacant, since no slab is SLAB_NONE */
-    uint32_t bin;
+    uint64_t key; /* outbox_key; 0: vacant, since no slab lies at address 0 */
     uint64_t mask;
 };
-
-#define OUTBOX_WORDS_LOG2 6u
-_Static_assert(BITMAP_BYTES * 8 / 64 <= 1u << OUTBOX_WORDS_LOG2, "a slab's words");
 
 struct outbox {
     uint32_t held_bytes;  /* atomic relaxed; statistics read it */
@@ -31,29 +27,32 @@ struct outbox {
     struct outbox_entry entries[OUTBOX_ENTRIES];
 };
 
-FAST uint32_t outbox_key(uint32_t slab, uint32_t word)
+/* The run's address, and in the bits that are 0 there the bitmap word: what free has at hand, without a look at the map. */
+FAST uint64_t outbox_key(uintptr_t run, uint64_t word)
 {
-    return (slab << OUTBOX_WORDS_LOG2) + word;
+    return run + word;
 }
 
-FAST struct outbox_entry *outbox_slot(struct outbox *o, uint32_t key)
+FAST struct outbox_entry *outbox_slot(struct outbox *o, uint64_t key)
 {
     /* Fibonacci hashing: neighbours spread over the table. */
     _Static_assert(OUTBOX_ENTRIES == 128, "seven bits of hash");
-    return &o->entries[(key * 2654435769u) >> 25];
+    return &o->entries[((uint32_t)key * 2654435769u) >> 25];
 }
 
-/* The common case of outbox_add: the block joins others of its bitmap word, and nothing needs to be delivered. False:
- * nothing was done. */
-FAST bool outbox_join(struct outbox *o, uint32_t slab, const struct bin_info *info, uint32_t number)
+/* The common case of outbox_add: the block, of which this is the address in its bin's terms, joins others of its bitmap word,
+ * and nothing needs to be delivered. False: nothing was done. A number behind the run's last block is found when its word
+ * leaves. */
+FAST bool outbox_join(struct outbox *o, uint64_t key, uint64_t number, uint32_t block_bytes)
 {
-    uint32_t key = outbox_key(slab, number / 64);
     struct outbox_entry *e = outbox_slot(o, key);
-    uint64_t bit = (uint64_t)1 << (number % 64);
-    uint32_t held = o->held_bytes + info->block_bytes;
-    if (e->key != key || (e->mask & bit) != 0 || held > o->max_bytes)
+    if (UNLIKELY(e->key != key))
         return false;
-    e->mask |= bit;
+    uint64_t mask = e->mask;
+    uint32_t held = o->held_bytes + block_bytes;
+    if (UNLIKELY(bit_test_and_set(&mask, number)) || UNLIKELY(held > o->max_bytes))
+        return false;
+    e->mask = mask;
     store_relaxed(&o->held_bytes, held);
     return true;
 }

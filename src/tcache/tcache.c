@@ -339,9 +339,7 @@ NOINLINE static void free_remote(struct tcache *t, uint32_t slab, unsigned bin, 
     outbox_add(&t->outbox, slab, bin, number);
 }
 
-/* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
- * neighbours in the outbox. Every so often it takes the long way, which reads the clock: what waits in the outbox must not
- * wait for more frees than that. A thread without a cache and a checked one have no use for an outbox. */
+/* A thread without a cache and a checked one have no use for an outbox. */
 void tcache_free_slow(void *block)
 {
     if (block == NULL)
@@ -353,11 +351,7 @@ void tcache_free_slow(void *block)
             free_own(t, bin_of_info(place.info), block);
             return;
         }
-        uint32_t number = slab_block_number(place.info, block);
-        if (LIKELY(t->slow_left > 1 && outbox_join(&t->outbox, place.slab, place.info, number)))
-            t->slow_left--;
-        else
-            free_remote(t, place.slab, bin_of_info(place.info), number);
+        free_remote(t, place.slab, bin_of_info(place.info), slab_block_number(place.info, block));
         return;
     }
     free_uncommon(block);

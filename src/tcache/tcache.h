@@ -78,6 +78,8 @@ FAST struct tcache *tcache_of_heap(struct heap *h)
 /* The slow ends of the hit paths; NULL when memory is out. Neither sets errno. */
 NOINLINE void *tcache_malloc_slow(size_t bytes);
 NOINLINE void tcache_free_slow(void *block);
+/* The slab map says that the block is not of the thread's own heap: the map's word xor its tag is `offset`. */
+NOINLINE void tcache_free_foreign(void *block, size_t offset);
 /* The block is of the thread's own heap, and its magazine is full or closed. */
 NOINLINE void tcache_free_full(void *block, struct magazine *m);
 

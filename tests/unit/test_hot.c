@@ -21,6 +21,12 @@ static void free_slow(void *block)
     slow_block = block;
 }
 
+static void free_foreign(void *block, size_t offset)
+{
+    assert_true(offset >= sizeof(struct hot));
+    free_slow(block);
+}
+
 static void free_full(void *block, struct magazine *m)
 {
     free_slow(block);
@@ -38,7 +44,7 @@ static bool is_taken(void *block)
 {
     const unsigned before = slow_frees;
     full_magazine = NULL;
-    hot_free(block, free_slow, free_full);
+    hot_free(block, free_slow, free_foreign, free_full);
     assert_true(slow_frees == before || slow_block == block);
     return slow_frees == before;
 }

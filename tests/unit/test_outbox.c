@@ -4,6 +4,7 @@
 #include "heaps.h"
 #include "tcache/outbox.h"
 
+#define BIN_48 2u
 #define BIN_64 3u
 #define BIN_2048 23u
 #define BIN_8K 32u
@@ -33,12 +34,17 @@ static unsigned used_entries(void)
     return used;
 }
 
+static const struct bin_info *info_of(uint64_t key)
+{
+    return bin_info_of_map_word(*window_word((uint32_t)window_slab_index((void *)(uintptr_t)key)));
+}
+
 static uint32_t entry_bytes(void)
 {
     uint32_t bytes = 0;
     for (unsigned i = 0; i < OUTBOX_ENTRIES; i++)
         if (box.entries[i].key != 0)
-            bytes += count_bits(box.entries[i].mask) * bin_info(box.entries[i].bin)->block_bytes;
+            bytes += count_bits(box.entries[i].mask) * info_of(box.entries[i].key)->block_bytes;
     return bytes;
 }
 
@@ -166,6 +172,12 @@ static void add_twice(void *block)
     add(block, BIN_64);
 }
 
+static void deliver_all(void *unused)
+{
+    (void)unused;
+    outbox_deliver_all(&box);
+}
+
 static void add_after_delivery(void *block)
 {
     add(block, BIN_64);
@@ -184,6 +196,40 @@ static void test_double_free_is_fatal(void **state)
     for (unsigned i = 0; i < 70; i++)
         add(blocks[i], BIN_64);
     assert_all_back(h, BIN_64);
+}
+
+static void join_and_deliver(void *block)
+{
+    const uint64_t number = bin_block_index(bin_info(BIN_48), (uint32_t)((uintptr_t)block % SLAB_BYTES));
+    assert_true(outbox_join(&box, outbox_key(align_down((uintptr_t)block, SLAB_BYTES), number / 64), number, 48));
+    outbox_deliver_all(&box);
+}
+
+/* A slab of 1365 blocks of 48 bytes leaves 16 bytes, which begin where one more block would. */
+static void test_block_behind_the_last(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const unsigned count = take_slabs(h, BIN_48, blocks, 1);
+    assert_int_equal(count, bin_info(BIN_48)->block_count);
+    add(blocks[count - 1], BIN_48);
+    assert_aborts(join_and_deliver, (char *)blocks[count - 1] + 48, "free of a pointer into the middle of a block",
+                  (char *)blocks[count - 1] + 48);
+    join_and_deliver(blocks[count - 2]);
+    heap_flush(h, BIN_48, blocks, count - 2);
+    assert_all_back(h, BIN_48);
+}
+
+static void test_slab_that_is_gone(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    take_blocks(h, BIN_64, blocks, 1);
+    add(blocks[0], BIN_64);
+    heap_flush(h, BIN_64, blocks, 1);
+    age(h, true);
+    assert_aborts(deliver_all, NULL, "double free, in the slab at", (void *)align_down((uintptr_t)blocks[0], SLAB_BYTES));
+    outbox_forget(&box);
 }
 
 static void test_forget(void **state)
@@ -250,6 +296,8 @@ int main(void)
         cmocka_unit_test_setup(test_many_words, clear),
         cmocka_unit_test_setup(test_blocks_of_many_heaps, clear),
         cmocka_unit_test_setup(test_double_free_is_fatal, clear),
+        cmocka_unit_test_setup(test_block_behind_the_last, clear),
+        cmocka_unit_test_setup(test_slab_that_is_gone, clear),
         cmocka_unit_test_setup(test_forget, clear),
         cmocka_unit_test(test_holds_a_part_of_the_budget),
         cmocka_unit_test_setup(test_a_sleeping_owner_is_helped, clear),

@@ -16,7 +16,7 @@ static void *take(size_t bytes)
 
 static void give(void *block)
 {
-    hot_free(block, tcache_free_slow, tcache_free_full);
+    hot_free(block, tcache_free_slow, tcache_free_foreign, tcache_free_full);
 }
 
 static void *zero_based(size_t bytes)
