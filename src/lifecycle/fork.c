@@ -103,6 +103,7 @@ static void recover_heaps(struct heap *alive)
         struct heap *h = heap_by_id(id);
         /* What dead producers pushed, or were about to push, is found by looking at every slab. */
         store_relaxed(&h->remote_stack, SLAB_NONE);
+        store_relaxed(&h->remote_rest, SLAB_NONE);
         if (h == alive || h == &stray_heap || h->state == HEAP_RETIRED)
             continue;
         if (load_relaxed(&h->lock.word) != 0) {

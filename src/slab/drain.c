@@ -2,7 +2,10 @@
  * named here. Somebody's malloc waits for it, so a refill looks at a few words and leaves the rest on the stack. */
 #include "slab/heap_internal.h"
 
-enum { ALL_WORDS = 64 }; /* that the news of a slab can name */
+enum {
+    ALL_WORDS = 64, /* that the news of a slab can name */
+    REST_WORDS = 4, /* that a refill looks at which could do without */
+};
 
 /* D3 for one word. The relaxed look is sound because D2 acquired: bits of producers that came before it are seen, and a bit
  * that is set later comes with news of its own. */
@@ -50,19 +53,17 @@ FAST uint64_t take_news(struct remote *r, unsigned most, bool *kept)
     return seen ^ rest;
 }
 
-void heap_drain_some(struct heap *h, unsigned words)
+/* Looks at `words` words of the slabs that hang together from this one on, whose tokens are ours. What is left then, tokens
+ * and all, is remote_rest. Returns how many words are left to look at. */
+static unsigned drain_list(struct heap *h, uint32_t slab, unsigned words)
 {
-    uint32_t slab = exchange_acquire(&h->remote_stack, SLAB_NONE); /* D1 */
-    while (slab != SLAB_NONE) {
+    while (slab != SLAB_NONE && words != 0) {
         struct remote *r = remote_at(slab);
         uint32_t next = r->next; /* before re-arming: after it the next producer may write it */
         if (next != SLAB_NONE)
             __builtin_prefetch(remote_at(next), 1);
-        uint32_t none = SLAB_NONE;
-        if (words == 0 && cas_weak_release(&h->remote_stack, &none, slab)) /* R4: as it was, the links are still there */
-            return;
         bool kept;
-        uint64_t news = take_news(r, words == 0 ? ALL_WORDS : words, &kept);
+        uint64_t news = take_news(r, words, &kept);
         /* A slab that was left empty because its token was out is retired now. */
         struct slab *s = slab_at(slab);
         bool was_empty = s->free_count == s->block_count;
@@ -75,6 +76,20 @@ void heap_drain_some(struct heap *h, unsigned words)
             heap_retire_slab(h, slab);
         slab = next;
     }
+    store_relaxed(&h->remote_rest, slab);
+    return words;
+}
+
+void heap_drain_some(struct heap *h, unsigned words)
+{
+    words = drain_list(h, h->remote_rest, words);
+    if (words != 0 && load_relaxed(&h->remote_stack) != SLAB_NONE)
+        drain_list(h, exchange_acquire(&h->remote_stack, SLAB_NONE), words); /* D1 */
+}
+
+void heap_drain_rest(struct heap *h)
+{
+    drain_list(h, h->remote_rest, REST_WORDS);
 }
 
 void heap_drain(struct heap *h)

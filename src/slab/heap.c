@@ -16,7 +16,7 @@ enum {
     /* Some call has to wait for all of a batch: see decision 0010. Slabs that one takes from, and none more when it is half
      * full. */
     REFILL_SLABS = 4,
-    REFILL_DRAINS = 4, /* words of blocks freed elsewhere that it looks at; again, where these hold less than it wants ... */
+    REFILL_DRAINS = 4, /* words of blocks freed elsewhere that it looks at; again, where these hold none of its bin ... */
     REFILL_LOOKS = 8,  /* ... or the heap grows while they wait */
 };
 
@@ -180,10 +180,9 @@ static uint32_t find_slab(struct heap *h, unsigned bin)
     const struct heap_bin *b = &h->bins[bin];
     if (b->list != SLAB_NONE)
         heap_choose_slab(h, bin); /* behind the cold one there may be another */
-    if (load_relaxed(&h->remote_stack) != SLAB_NONE && (b->list == SLAB_NONE || slab_is_cold(slab_at(b->list)))) {
-        heap_drain_some(h, REFILL_DRAINS);
-        if (b->list == SLAB_NONE)
-            heap_drain(h); /* it was other bins' */
+    if (heap_has_news(h) && (b->list == SLAB_NONE || slab_is_cold(slab_at(b->list)))) {
+        for (unsigned looks = 0; looks < REFILL_LOOKS && heap_has_news(h) && (looks == 0 || b->list == SLAB_NONE); looks++)
+            heap_drain_some(h, REFILL_DRAINS); /* it was other bins' */
         heap_choose_slab(h, bin);
     }
     return b->list != SLAB_NONE ? b->list : new_slab(h, bin);
@@ -240,10 +239,14 @@ unsigned heap_take(struct heap *h, unsigned bin, void **last, unsigned want, uns
     const struct heap_bin *b = &h->bins[bin];
     unsigned taken = 0;
     if (b->list != SLAB_NONE && heap_should_collect(h, slab_at(b->list), want)) {
-        const uint64_t before = b->collected_blocks;
-        for (unsigned looks = 0; looks < REFILL_LOOKS && b->collected_blocks - before < want; looks++)
+        uint32_t used = 0;
+        for (unsigned looks = 0; looks < REFILL_LOOKS && used == 0 && heap_has_news(h); looks++) {
             heap_drain_some(h, REFILL_DRAINS);
-        heap_choose_slab(h, bin);
+            heap_choose_slab(h, bin);
+            used = b->list == SLAB_NONE ? 0 : slab_used_free_count(slab_at(b->list));
+        }
+        if (used != 0 && used < want && heap_has_news(h))
+            want = used; /* the next batch may have more of them */
     }
     want = batch_of(h, bin, want, fresh);
     for (unsigned slabs = 0; slabs < REFILL_SLABS && taken < want - want / 2; slabs++) {
@@ -296,7 +299,7 @@ unsigned heap_refill(struct heap *h, unsigned bin, void **last, unsigned want)
 
 bool heap_age(struct heap *h, bool all)
 {
-    if (load_relaxed(&h->remote_stack) != SLAB_NONE)
+    if (heap_has_news(h))
         heap_drain(h);
     for (unsigned bin = 0; bin < BIN_COUNT && h->empty_count != 0; bin++) {
         struct heap_bin *b = &h->bins[bin];

@@ -42,6 +42,8 @@ struct heap {
     struct lock lock; /* LOCK_HEAP */
     uint32_t id;      /* 1..MAP_OWNER_MAX, fixed */
     uint32_t state;   /* enum heap_state; under the lock; atomic, read relaxed as a hint */
+    uint32_t remote_rest; /* what a drain has left of the remote stack, linked as there; SLAB_NONE: nothing. Written under
+                             the lock, atomic relaxed: others ask whether there is any */
     uint32_t superslab; /* where the next slab is looked for first */
     uint32_t spare_count;
     uint32_t spare_low;  /* lowest spare_count since the last heap_age */
@@ -123,8 +125,16 @@ extern uint64_t heap_moved_blocks;
 /* By the heap's thread, now and then: adds what it has moved since. */
 void heap_report_moved(struct heap *h);
 
+/* Others have freed something that has not been collected. A hint without the lock. */
+FAST bool heap_has_news(const struct heap *h)
+{
+    return load_relaxed(&h->remote_stack) != SLAB_NONE || load_relaxed(&h->remote_rest) != SLAB_NONE;
+}
+
 /* Collects remote frees. The lock is held. */
 void heap_drain(struct heap *h);
+/* A little of what the last drain has left. The lock is held. */
+void heap_drain_rest(struct heap *h);
 /* Gives slabs that had no use since the last call back to the arena; everything that is empty if `all`. Then a step of
  * heap_purge_pages. True: pages are still on their way out, to be looked after by further calls. Lock held. */
 bool heap_age(struct heap *h, bool all);

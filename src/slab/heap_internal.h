@@ -22,8 +22,7 @@ FAST void heap_note_returned(struct heap *h, uint32_t slab)
 bool heap_retire_slab(struct heap *h, uint32_t slab);
 /* Collects the remote bits of the words that `news` names. */
 void heap_collect(struct heap *h, uint32_t slab, uint64_t news);
-/* As heap_drain, but when `words` have been looked at the rest goes back to the stack; unless somebody has pushed in between:
- * in that case a slab more. */
+/* As heap_drain, but when `words` have been looked at the others are left: h->remote_rest. */
 void heap_drain_some(struct heap *h, unsigned words);
 /* Brings the slab of the bin that should serve next to the front of its list. */
 void heap_choose_slab(struct heap *h, unsigned bin);

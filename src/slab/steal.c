@@ -134,7 +134,7 @@ static uint32_t try_heap(struct heap *h, struct heap *x, unsigned bin, uint32_t 
         return SLAB_NONE;
     if (x->state == HEAP_PARKED) {
         found = steal_from(h, x, bin);
-        if (found == SLAB_NONE && load_relaxed(&x->remote_stack) != SLAB_NONE) {
+        if (found == SLAB_NONE && heap_has_news(x)) {
             heap_drain(x);
             heap_offer(x);
             found = steal_from(h, x, bin);
@@ -180,7 +180,7 @@ uint32_t heap_steal(struct heap *h, unsigned bin)
     for (; looks > 0 && found == SLAB_NONE; looks--) {
         bool left;
         struct heap *x = heap_by_id(fetch_add_relaxed(&steal_cursor, 1) % count + 1);
-        if (x != NULL && load_relaxed(&x->remote_stack) != SLAB_NONE)
+        if (x != NULL && heap_has_news(x))
             found = try_heap(h, x, bin, NODE_ANY, &left);
     }
     return found;
@@ -231,7 +231,7 @@ void heap_age_next(void)
         return;
     bool has_thread = x != &stray_heap && load_relaxed(&x->state) == HEAP_ATTACHED;
     /* A thread that sleeps for ever still gets back what others free, and its empty slabs serve others. */
-    if ((has_thread && load_relaxed(&x->remote_stack) == SLAB_NONE) || !lock_try(&x->lock))
+    if ((has_thread && !heap_has_news(x)) || !lock_try(&x->lock))
         return;
     if (x->state != HEAP_RETIRED)
         heap_age(x, x == &stray_heap || x->state == HEAP_PARKED);
@@ -242,7 +242,7 @@ void heap_age_next(void)
 bool heap_help(uint32_t id, unsigned words)
 {
     struct heap *x = heap_by_id(id);
-    if (x == NULL || load_relaxed(&x->remote_stack) == SLAB_NONE)
+    if (x == NULL || !heap_has_news(x))
         return true;
     if (!lock_try(tick_lock()))
         return false;
@@ -267,7 +267,7 @@ bool heap_harvest(uint32_t id)
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
         batches += x->bins[bin].refill_count + x->bins[bin].flush_count;
     bool used = batches != x->harvest_batches;
-    bool moved = used || load_relaxed(&x->remote_stack) != SLAB_NONE;
+    bool moved = used || heap_has_news(x);
     x->harvest_batches = batches;
     if (!used || x == &stray_heap || x->state == HEAP_PARKED) {
         bool pages_left = heap_age(x, true);

@@ -78,7 +78,7 @@ FAST uint32_t slab_take_run(struct slab *s, uint32_t slab, const struct bin_info
  * otherwise a thread whose blocks are all freed elsewhere goes through the whole of each slab before it collects any. */
 FAST bool heap_should_collect(const struct heap *h, const struct slab *s, size_t want)
 {
-    return slab_used_free_count(s) < want && UNLIKELY(load_relaxed(&h->remote_stack) != SLAB_NONE);
+    return slab_used_free_count(s) < want && UNLIKELY(heap_has_news(h));
 }
 
 /* The slab at the front of its list has given its last resident block: another one comes to the front. Lock held. */
@@ -87,7 +87,7 @@ void heap_pass_on(struct heap *h, uint32_t slab);
 /* The same; or these blocks would have no pages, and only so many of them are to be taken. */
 FAST bool heap_looks_further(const struct heap *h, const struct slab *s, size_t want)
 {
-    return slab_used_free_count(s) < want && (s->untouched != 0 || load_relaxed(&h->remote_stack) != SLAB_NONE);
+    return slab_used_free_count(s) < want && (s->untouched != 0 || heap_has_news(h));
 }
 
 /* A batch, wherever it can be had: up to `want` blocks, written downwards from `last` as slab_take does. Returns how many; 0:
@@ -123,6 +123,8 @@ FAST uint32_t heap_refill_slots(struct heap *h, unsigned bin, void **slots, size
         }
         if (UNLIKELY(s->free_count == 0))
             heap_pass_on(h, slab);
+        if (UNLIKELY(h->remote_rest != SLAB_NONE))
+            heap_drain_rest(h);
     } else {
         count = heap_take_slots(h, bin, slots, want, fresh);
     }

@@ -17,7 +17,7 @@
  *
  * GHOSTS are variables that the C code does not have; nothing branches on them:
  *
- *   tok[s]   who holds the slab's token: 0 nobody, the arena, a process, a stack
+ *   tok[s]   who holds the slab's token: 0 nobody, the arena, a process, a stack or what is left of it
  *   virgin   slabs that no heap ever had: their token is with the arena, though news == 0
  *   live[s]  blocks the program holds: a bit is set by malloc and cleared by the free that counts
  *   mail[s]  those of them that somebody may free next
@@ -106,6 +106,7 @@ byte map[SLABS];
 byte rnext[SLABS];
 byte rem[SLABS];
 byte rstack[HEAPS];
+byte rest[HEAPS]; /* what a drain of h has left of the stack; under its lock, so that no other process has to see it */
 byte lock[HEAPS]; /* 0 free, else holder's pid + 1 */
 byte arena_free;  /* bit per slab */
 
@@ -142,7 +143,7 @@ inline release(h) { d_step { assert(lock[h] == _pid + 1); lock[h] = 0 } }
 /* Every process declares these: an inline has no variables of its own. They are put back to 0 after use, or states
  * would differ in nothing but litter. */
 #define LOCALS \
-	byte dl, ds, dw, dn, dg, gi, gn; bit some; /* drain */ \
+	byte dl, ds, dw, dn, dg, gi, gn; bit some, came; /* drain */ \
 	bit retired; \
 	bit ours; byte rh, rhead, rw; bit pushed; /* remote */ \
 	byte x; bit got, won; /* steal */ \
@@ -369,48 +370,47 @@ inline settle(sl, h)
 	fi
 }
 
+/* Counts and marks what hangs together from `dl` on: whose the tokens are now. */
+inline walk(from, to)
+{
+	gi = dl;
+	gn = 0;
+	do
+	:: gi != 0 ->
+		assert(gn < SLABS); /* else the list is a ring */
+		assert(tok[gi - 1] == from);
+		tok[gi - 1] = to;
+		gi = rnext[gi - 1];
+		gn++
+	:: else -> break
+	od;
+	gi = 0;
+	gn = 0
+}
+
 /* Under h's lock. */
 inline drain(h)
 {
 	d_step {
-		/* D1 */
+		/* what the last one has left, which none but the lock's holder can see */
 		assert(lock[h] == _pid + 1);
-		dl = rstack[h];
-		rstack[h] = 0;
-		gi = dl;
-		gn = 0;
-		do
-		:: gi != 0 ->
-			assert(gn < SLABS); /* else the stack is a ring */
-			assert(tok[gi - 1] == STACK(h));
-			tok[gi - 1] = ME;
-			gi = rnext[gi - 1];
-			gn++
-		:: else -> break
-		od;
-		gi = 0;
-		gn = 0
+#ifndef MUTANT_DRAIN_FORGETS_REST
+		dl = rest[h];
+#endif
+#ifndef MUTANT_SOME_KEEPS_REST
+		rest[h] = 0;
+#endif
+		walk(STACK(h), ME)
 	}
 	do
 #ifdef SOME
 	:: some && dl != 0 ->
 		d_step {
-			/* R4, with all that is left */
-			if
-#ifdef MUTANT_SOME_BY_STORE
-			:: true ->
-#else
-			:: rstack[h] == 0 ->
-#endif
-				rstack[h] = dl;
-				gi = dl;
-				do
-				:: gi != 0 -> assert(tok[gi - 1] == ME); tok[gi - 1] = STACK(h); gi = rnext[gi - 1]
-				:: else -> break
-				od;
-				dl = 0
-			:: else /* somebody has pushed: a slab more */
-			fi
+			/* what remains is left; the tokens stay with it */
+			rest[h] = dl;
+			walk(ME, STACK(h));
+			dl = 0;
+			came = 1 /* and no D1 */
 		}
 	:: some && dl != 0 && MANY(news[dl - 1]) ->
 		d_step {
@@ -456,8 +456,17 @@ inline drain(h)
 #endif
 		settle(ds, h);
 		ds = 0
-	:: else -> break
-	od
+	:: dl == 0 && !came ->
+		d_step {
+			/* D1, once what had been left is done */
+			dl = rstack[h];
+			rstack[h] = 0;
+			came = 1;
+			walk(STACK(h), ME)
+		}
+	:: dl == 0 && came -> break
+	od;
+	came = 0
 }
 
 /* ---- STEAL ---- */
@@ -708,7 +717,7 @@ inline bury()
 			gi++
 		:: else -> break
 		od;
-		dl = 0; ds = 0; dw = 0; dn = 0; dg = 0; gi = 0; gn = 0; some = 0; retired = 0; ours = 0; rh = 0; rhead = 0; rw = 0;
+		dl = 0; ds = 0; dw = 0; dn = 0; dg = 0; gi = 0; gn = 0; some = 0; came = 0; retired = 0; ours = 0; rh = 0; rhead = 0; rw = 0;
 		pushed = 0; x = 0; got = 0; won = 0; s = 0; m = 0; w = 0; my = 0; ops = 0;
 		buried++
 	}
@@ -728,7 +737,7 @@ proctype Thread(byte h)
 #ifdef ALLOC
 		:: my != 0 -> acquire(my - 1); refill(); release(my - 1)
 #endif
-		:: my != 0 && rstack[my - 1] != 0 -> acquire(my - 1); some = 1; drain(my - 1); some = 0; release(my - 1)
+		:: my != 0 && (rstack[my - 1] != 0 || rest[my - 1] != 0) -> acquire(my - 1); some = 1; drain(my - 1); some = 0; release(my - 1)
 #ifdef LOCAL
 		:: atomic { my != 0 && ANY_MAIL -> PICK }; free_by_owner()
 #endif
@@ -879,6 +888,9 @@ inline recover(h)
 	acquire(h);
 	d_step {
 		rstack[h] = 0;
+#ifndef MUTANT_FORK_KEEPS_REST
+		rest[h] = 0;
+#endif
 		s = 0;
 		do /* whoever had the token of one of our slabs is not in this process, or stands in the stack just cleared */
 		:: s < SLABS ->
@@ -961,7 +973,7 @@ proctype Forker()
 #endif
 	acquire(0); refill(); release(0);
 	if
-	:: rstack[0] != 0 -> acquire(0); drain(0); release(0)
+	:: rstack[0] != 0 || rest[0] != 0 -> acquire(0); drain(0); release(0)
 	:: true
 	fi;
 	if

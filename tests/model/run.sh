@@ -118,7 +118,7 @@ check retire_shared_bit holds $retire -DWORDS=2 -DNEWS_LAST=0
 # Two slabs meet on one stack.
 check stack holds $stack
 check stack_2_words holds $stack -DWORDS=2
-# A drain leaves the rest on the stack, and of a slab some of the words.
+# A drain leaves a part for the next one, and of a slab some of the words.
 check some holds $stack -DSOME
 check some_2_words holds $stack -DSOME -DWORDS=2
 check some_retire holds $retire -DSOME -DWORDS=2
@@ -159,7 +159,9 @@ check mutant_news_bit_forgotten fails $retire -DWORDS=2 -DMUTANT_NEWS_BIT_FORGOT
 check mutant_news_last_alone fails $retire -DWORDS=2 -DNEWS_LAST=0 -DMUTANT_NEWS_LAST_ALONE
 check mutant_news_before_rearm fails $retire -DWORDS=2 -DMUTANT_NEWS_BEFORE_REARM
 check mutant_rnext_after_rearm fails $stack -DMUTANT_RNEXT_AFTER_REARM
-check mutant_some_by_store fails $stack -DSOME -DMUTANT_SOME_BY_STORE
+check mutant_some_keeps_rest fails $stack -DSOME -DMUTANT_SOME_KEEPS_REST
+check mutant_drain_forgets_rest fails $stack -DSOME -DMUTANT_DRAIN_FORGETS_REST
+check mutant_fork_keeps_rest fails $fork -DSOME -DMUTANT_FORK_KEEPS_REST
 check mutant_some_takes_all_news fails $retire -DSOME -DWORDS=2 -DMUTANT_SOME_TAKES_ALL_NEWS
 check mutant_retire_no_cas fails $retire -DMUTANT_RETIRE_NO_CAS
 check mutant_attach_arm_first fails $retire -DMUTANT_ATTACH_ARM_FIRST

@@ -13,12 +13,19 @@ static void drain_some(struct heap *h, unsigned words)
     lock_release(&h->lock);
 }
 
+static void drain_rest(struct heap *h)
+{
+    lock_acquire(&h->lock);
+    heap_drain_rest(h);
+    lock_release(&h->lock);
+}
+
 static uint64_t news_of(uint32_t slab)
 {
     return load_relaxed(&remote_at(slab)->news);
 }
 
-/* One slab with more news than a look takes: it stays on the stack, its token with it, until all words have had their turn. */
+/* One slab with more news than a look takes: it is left to the next, its token with it, until all words have had their turn. */
 static void test_a_slab_is_collected_by_and_by(void **state)
 {
     (void)state;
@@ -32,21 +39,22 @@ static void test_a_slab_is_collected_by_and_by(void **state)
         drain_some(h, 3);
         assert_int_equal(slab_at(slab)->free_count, looks * 3 * 4);
         assert_int_equal(news_of(slab), 0xffffu & 0xffffu << 3 * looks);
-        assert_int_equal(h->remote_stack, slab);
+        assert_int_equal(h->remote_rest, slab);
+        assert_int_equal(h->remote_stack, SLAB_NONE);
         assert_int_equal(listed_slabs(h, BIN_64), 1);
     }
     deliver_block(blocks[1], BIN_64); /* in a word that has had its turn: named again, and pushed no second time */
     assert_int_equal(news_of(slab), 0x8001);
     drain_some(h, 3);
     assert_int_equal(news_of(slab), 0);
-    assert_int_equal(h->remote_stack, SLAB_NONE);
+    assert_false(heap_has_news(h));
     assert_int_equal(slab_at(slab)->free_count, 65);
     assert_int_equal(h->bins[BIN_64].collected_blocks, 65);
     assert_int_equal(h->bins[BIN_64].outstanding, count - 65);
 }
 
-/* Of several slabs those are left that no words are left for, in their order; what is pushed meanwhile comes first. */
-static void test_the_rest_goes_back(void **state)
+/* Of several slabs those are left that no words are left for, in their order; what is pushed meanwhile comes after them. */
+static void test_the_next_one_goes_on(void **state)
 {
     (void)state;
     struct heap *h = new_heap();
@@ -56,17 +64,24 @@ static void test_the_rest_goes_back(void **state)
         deliver_block(blocks[i * EACH], BIN_2048);
     drain_some(h, 2);
     assert_int_equal(h->bins[BIN_2048].collected_blocks, 2);
-    assert_int_equal(h->remote_stack, slab_of(blocks[2 * EACH], BIN_2048));
+    assert_int_equal(h->remote_rest, slab_of(blocks[2 * EACH], BIN_2048));
     assert_int_equal(news_of(slab_of(blocks[3 * EACH], BIN_2048)), 0);
     deliver_block(blocks[5 * EACH], BIN_2048);
     deliver_block(blocks[3 * EACH + 1], BIN_2048);
     assert_int_equal(h->remote_stack, slab_of(blocks[3 * EACH], BIN_2048));
-    drain_some(h, 4);
-    assert_int_equal(h->bins[BIN_2048].collected_blocks, 6);
-    assert_int_equal(h->remote_stack, slab_of(blocks[0], BIN_2048));
-    drain(h);
-    assert_int_equal(h->bins[BIN_2048].collected_blocks, 7);
-    assert_int_equal(h->remote_stack, SLAB_NONE);
+    drain_some(h, 2);
+    assert_int_equal(h->bins[BIN_2048].collected_blocks, 4);
+    assert_int_equal(h->remote_rest, slab_of(blocks[0], BIN_2048));
+    drain_rest(h); /* no more than what was left */
+    assert_int_equal(h->bins[BIN_2048].collected_blocks, 5);
+    assert_int_equal(h->remote_rest, SLAB_NONE);
+    assert_int_equal(h->remote_stack, slab_of(blocks[3 * EACH], BIN_2048));
+    drain_some(h, 1);
+    assert_int_equal(h->remote_rest, slab_of(blocks[5 * EACH], BIN_2048));
+    deliver_block(blocks[1], BIN_2048);
+    drain(h); /* what is left and what has come */
+    assert_int_equal(h->bins[BIN_2048].collected_blocks, 8);
+    assert_false(heap_has_news(h));
     assert_int_equal(listed_slabs(h, BIN_2048), SLABS);
 }
 
@@ -91,7 +106,7 @@ static void test_an_empty_slab_goes_when_its_token_is_back(void **state)
         drain_some(h, 1); /* of 16-byte blocks two words: they share the bit 62 */
         drain_some(h, 1);
         assert_int_equal(*window_word(slab), 0);
-        assert_int_equal(h->remote_stack, SLAB_NONE);
+        assert_false(heap_has_news(h));
         assert_int_equal(h->bins[bin].slab_count, 1);
         heap_flush(h, bin, &blocks[half + 1], half - 1);
         age(h, true);
@@ -126,7 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_slab_is_collected_by_and_by),
-        cmocka_unit_test(test_the_rest_goes_back),
+        cmocka_unit_test(test_the_next_one_goes_on),
         cmocka_unit_test(test_an_empty_slab_goes_when_its_token_is_back),
         cmocka_unit_test(test_a_refill_collects_a_little),
     };
