@@ -227,12 +227,12 @@ int main(int argc, char **argv)
     close(file);
     const struct held without = run(self, argv[2], "0", "--dense"), with = run(self, argv[2], "1", "--dense");
     const struct held sparse_without = run(self, argv[2], "0", "--sparse"), sparse_with = run(self, argv[2], "1", "--sparse");
-    const long half_kib = (long)(HELD_BYTES / 1024 / 2);
+    const long quarter_kib = (long)(HELD_BYTES / 1024 / 4);
     const long dense_limit_kib = without.rss_kib + without.rss_kib / 20 + SLACK_KIB;
     const long sparse_limit_kib = sparse_without.rss_kib + sparse_without.rss_kib / 20 + SLACK_KIB;
     bool ok = say("huge pages of a full heap without learning", without.huge_kib, "at most", SLACK_KIB,
                   without.huge_kib <= SLACK_KIB);
-    ok &= say("huge pages of a full heap", with.huge_kib, "at least", half_kib, with.huge_kib >= half_kib);
+    ok &= say("huge pages of a full heap", with.huge_kib, "at least", quarter_kib, with.huge_kib >= quarter_kib);
     ok &= say("a full heap", with.rss_kib, "at most", dense_limit_kib, with.rss_kib <= dense_limit_kib);
     ok &= say("a sparse heap", sparse_with.rss_kib, "at most", sparse_limit_kib, sparse_with.rss_kib <= sparse_limit_kib);
     ok &= journal_says("\"huge_page\"");
