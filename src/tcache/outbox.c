@@ -10,13 +10,15 @@ static void deliver(struct outbox *o, struct outbox_entry *e)
     CHECK(map_word >> MAP_OWNER_SHIFT != 0, "double free, in the slab at", run);
     const struct bin_info *info = bin_info_of_map_word(map_word);
     const uint32_t last = info->block_count - 1;
-    CHECK(word != last / 64 || e->mask >> (last % 64) <= 1, "free of a pointer into the middle of a block",
-          run + (size_t)info->block_count * info->block_bytes);
-    unsigned count = count_bits(e->mask);
+    CHECK(word < last / 64 || (word == last / 64 && e->mask >> (last % 64) <= 1),
+          "free of a pointer into the middle of a block", run + (size_t)info->block_count * info->block_bytes);
+    const unsigned count = count_bits(e->mask);
+    const uint32_t bytes = count * info->block_bytes;
+    CHECK(bytes <= o->held_bytes, "double free, in the slab at", run); /* it is another bin's by now */
     o->last_slab = slab;
     remote_deliver(slab, info, word, e->mask);
-    o->delivered_bytes += (uint64_t)count * info->block_bytes;
-    store_relaxed(&o->held_bytes, o->held_bytes - count * info->block_bytes);
+    o->delivered_bytes += bytes;
+    store_relaxed(&o->held_bytes, o->held_bytes - bytes);
     store_relaxed(&o->delivered_blocks, o->delivered_blocks + count);
     store_relaxed(&o->delivery_count, o->delivery_count + 1);
     e->key = 0;
@@ -29,10 +31,11 @@ void outbox_init(struct outbox *o, uint64_t budget_bytes)
 }
 
 /* One entry after the other, in turns: the next to leave has had the time of a whole round to fill, and no free waits for
- * more than a delivery or two. */
+ * more than a delivery or two. If a whole round is not enough, blocks have left as smaller ones than they came as. */
 static void make_room(struct outbox *o)
 {
-    while (o->held_bytes > o->max_bytes) {
+    for (unsigned left = OUTBOX_ENTRIES; o->held_bytes > o->max_bytes; left--) {
+        CHECK(left != 0, "double free, in a slab that has other blocks by now", NULL);
         struct outbox_entry *e = &o->entries[o->next++ % OUTBOX_ENTRIES];
         if (e->key != 0)
             deliver(o, e);

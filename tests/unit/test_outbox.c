@@ -232,6 +232,41 @@ static void test_slab_that_is_gone(void **state)
     outbox_forget(&box);
 }
 
+/* A block that waits here is freed again by its owner, and its slab goes to another bin. */
+static uintptr_t free_twice(struct heap *h, unsigned bin, unsigned other)
+{
+    take_blocks(h, bin, blocks, 1);
+    const uintptr_t slab = align_down((uintptr_t)blocks[0], SLAB_BYTES);
+    add(blocks[0], bin);
+    heap_flush(h, bin, blocks, 1);
+    age(h, true);
+    take_blocks(h, other, blocks, 2);
+    assert_int_equal(align_down((uintptr_t)blocks[0], SLAB_BYTES), slab);
+    return slab;
+}
+
+static void add_beyond_room(void *block)
+{
+    alarm(10); /* room was once made for ever */
+    box.max_bytes = 1024;
+    add(block, BIN_64);
+}
+
+static void test_slab_of_another_bin_by_now(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const uintptr_t slab = free_twice(h, BIN_64, BIN_2048);
+    assert_aborts(deliver_all, NULL, "double free, in the slab at", (void *)slab);
+    outbox_forget(&box);
+    heap_flush(h, BIN_2048, blocks, 2);
+    age(h, true);
+    free_twice(h, BIN_2048, BIN_64);
+    outbox_deliver_all(&box);
+    assert_aborts(add_beyond_room, blocks[1], "double free, in a slab that has other blocks by now", NULL);
+    outbox_forget(&box);
+}
+
 static void test_forget(void **state)
 {
     (void)state;
@@ -298,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup(test_double_free_is_fatal, clear),
         cmocka_unit_test_setup(test_block_behind_the_last, clear),
         cmocka_unit_test_setup(test_slab_that_is_gone, clear),
+        cmocka_unit_test_setup(test_slab_of_another_bin_by_now, clear),
         cmocka_unit_test_setup(test_forget, clear),
         cmocka_unit_test(test_holds_a_part_of_the_budget),
         cmocka_unit_test_setup(test_a_sleeping_owner_is_helped, clear),
