@@ -91,6 +91,17 @@ size_t spare_take_tail(const void *block, const void *end, size_t bytes)
     return taken;
 }
 
+void spare_note_mapped(size_t bytes)
+{
+    if (load_relaxed(&spare_state.away) == 0)
+        return;
+    lock_acquire(&arena.lock);
+    uint64_t again = bytes < spare_state.away ? bytes : spare_state.away;
+    spare_state.again += again;
+    store_relaxed(&spare_state.away, spare_state.away - again);
+    lock_release(&arena.lock);
+}
+
 /* A vacant place, or that of a smaller spare, which is unmapped instead: *out. NULL: all are larger. */
 static struct spare *find_place(size_t bytes, struct spare *out)
 {
@@ -127,9 +138,9 @@ static void note_used(size_t bytes, size_t kept)
 {
     uint64_t lent = spare_state.lent < bytes ? spare_state.lent : bytes;
     uint64_t fresh = kept > lent ? kept - lent : 0;
-    uint64_t again = fresh < spare_state.away ? fresh : spare_state.away;
+    uint64_t again = fresh < spare_state.again ? fresh : spare_state.again;
     spare_state.lent -= lent;
-    spare_state.away -= again;
+    spare_state.again -= again;
     arena_charge_refault(again);
     arena_earn(fresh - again);
 }
@@ -185,7 +196,7 @@ size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reaso
         from = oldest->address + oldest->bytes;
         count(-(uint64_t)bytes);
         if (reason != PURGE_ASKED_FOR)
-            spare_state.away += bytes;
+            store_relaxed(&spare_state.away, spare_state.away + bytes);
     }
     lock_release(&arena.lock);
     unmap_counted(from, bytes);

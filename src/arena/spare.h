@@ -32,7 +32,8 @@ struct spare_state {
     struct spare slots[SPARES_MAX];
     uint64_t bytes;
     uint64_t lent; /* taken into use again, and not back since */
-    uint64_t away; /* given back while others might have used it, and not mapped anew since. Both are estimates */
+    uint64_t away; /* given back while others might have used it, and not mapped anew since; read without it, atomic relaxed */
+    uint64_t again; /* mapped anew since, and no spare yet. All three are estimates */
 };
 extern struct spare_state spare_state;
 
@@ -45,6 +46,10 @@ void *spare_take(size_t bytes, size_t alignment);
 void *spare_take_roomy(size_t bytes);
 /* The block, which ends at `end`, grows by what it returns: at most `bytes`, all its tail has if that is less. */
 size_t spare_take_tail(const void *block, const void *end, size_t bytes);
+
+/* So many bytes of a huge block have come from the kernel: what was given back before has come back. What was in use
+ * meanwhile has not, when it is freed. */
+void spare_note_mapped(size_t bytes);
 
 /* The block is no longer in use; or only what is before `from`. What is too much is unmapped. */
 void spare_put(void *block, size_t bytes);

@@ -150,6 +150,7 @@ void *huge_alloc(size_t bytes, size_t alignment)
         return NULL;
     }
     advise_block(block, bytes);
+    spare_note_mapped(bytes);
     return enter(block, bytes);
 }
 
@@ -192,6 +193,8 @@ static void *remap_counted(void *address, size_t old_bytes, size_t new_bytes)
     void *moved = os_remap(address, old_bytes, new_bytes);
     if (moved == NULL)
         usage_give(more);
+    else
+        spare_note_mapped(more);
     return moved;
 }
 

@@ -257,6 +257,7 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
         arena_free(slab - 1, 1); /* its pages were not moved: an earlier block may have left some */
     arena_free_moved(slab, slabs);
     huge_advise_moved(moved, new_bytes);
+    spare_note_mapped(new_bytes);
     huge_enter(moved, new_bytes);
     return moved;
 }

@@ -28,6 +28,7 @@ static char *block_of(size_t bytes)
     assert_true(usage_take(bytes));
     char *block = os_map(bytes, os_page_bytes());
     assert_non_null(block);
+    spare_note_mapped(bytes);
     memset(block, 7, bytes);
     return block;
 }
@@ -177,6 +178,22 @@ static void test_a_burst_goes_and_comes_back(void **state)
     assert_true(arena_credit.bytes < 0);
 }
 
+/* What was in use when others' pages went has not come back by being freed. */
+static void test_a_burst_of_many_blocks_goes(void **state)
+{
+    (void)state;
+    char *blocks[6];
+    set_decay_policy(0, MIB, 0);
+    for (unsigned i = 0; i < 6; i++)
+        blocks[i] = block_of(48 * MIB);
+    for (unsigned i = 0; i < 6; i++) {
+        spare_put(blocks[i], 48 * MIB);
+        arena_note_freed(48 * MIB);
+    }
+    assert_counted(0, 0);
+    assert_true(arena_credit.bytes >= 0);
+}
+
 static bool all_are(const char *at, size_t bytes, char value)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -303,6 +320,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_tail_can_be_given_back, fresh),
         cmocka_unit_test_setup(test_decay_to_nothing, fresh),
         cmocka_unit_test_setup(test_a_burst_goes_and_comes_back, fresh),
+        cmocka_unit_test_setup(test_a_burst_of_many_blocks_goes, fresh),
         cmocka_unit_test_setup(test_a_large_block_takes_a_spare, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
     };
