@@ -207,3 +207,11 @@ size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reaso
         arena_charge_earned(bytes);
     return bytes;
 }
+
+bool spare_give_all_back(void)
+{
+    bool any = false;
+    while (spare_give_back(SIZE_MAX, UINT64_MAX, PURGE_ASKED_FOR) != 0)
+        any = true;
+    return any;
+}

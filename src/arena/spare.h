@@ -55,4 +55,7 @@ void spare_note_mapped(size_t bytes);
 void spare_put(void *block, size_t bytes);
 void spare_put_tail(const void *block, void *from, size_t bytes);
 
+/* All of them are unmapped: the kernel has no addresses left. False: there was none. */
+bool spare_give_all_back(void);
+
 #endif

@@ -191,6 +191,8 @@ static void *remap_counted(void *address, size_t old_bytes, size_t new_bytes)
     if (!usage_take(more))
         return NULL;
     void *moved = os_remap(address, old_bytes, new_bytes);
+    if (UNLIKELY(moved == NULL) && spare_give_all_back()) /* out of addresses? A copy would need still more */
+        moved = os_remap(address, old_bytes, new_bytes);
     if (moved == NULL)
         usage_give(more);
     else

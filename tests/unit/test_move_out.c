@@ -369,6 +369,28 @@ static void test_refusals_while_others_map(void **state)
     churn(2);
 }
 
+/* A copy of the block would need more addresses than its growth. */
+static void test_spares_make_room_for_growth(void **state)
+{
+    (void)state;
+    store_relaxed(&policy_live.decay_floor_bytes, 128 * MIB); /* no burst leaves too much */
+    char *block = huge_alloc(66 * MIB, 1), *other = huge_alloc(70 * MIB, 1);
+    assert_true(huge_free(other));
+    assert_int_equal(spare_bytes(), 70 * MIB);
+    refuse_growth = 2; /* one call of two, beginning with the next */
+    refused_growths = 0;
+    block = huge_resize(block, 90 * MIB);
+    assert_non_null(block);
+    assert_int_equal(spare_bytes(), 0);
+    refuse_growth = 1;
+    assert_null(huge_resize(block, 100 * MIB));
+    assert_int_equal(huge_bytes(block), 90 * MIB);
+    refuse_growth = 0;
+    huge_free(block);
+    assert_window_is_whole();
+    arena_purge_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +398,7 @@ int main(void)
         cmocka_unit_test_setup(test_pages_that_cannot_move_are_copied, fresh),
         cmocka_unit_test_setup(test_moves_from_its_offset, fresh),
         cmocka_unit_test_setup(test_advice_is_what_a_huge_block_has, fresh),
+        cmocka_unit_test_setup(test_spares_make_room_for_growth, fresh),
         cmocka_unit_test_setup(test_others_map_meanwhile, fresh),
         cmocka_unit_test_setup(test_refusals_while_others_map, fresh),
     };
