@@ -145,20 +145,22 @@ static void note_used(size_t bytes, size_t kept)
     arena_earn(fresh - again);
 }
 
+enum kind { ALONE, TAIL, DROPPED };
+
 /* [from, from + bytes), and behind it the tail that the block has already. Its end is what may have to go. */
-static void put(const void *block, uintptr_t from, size_t bytes, bool is_tail)
+static void put(const void *block, uintptr_t from, size_t bytes, enum kind kind)
 {
     struct spare pushed_out = { 0 };
     lock_acquire(&arena.lock);
     struct spare *place = find_tail(block);
     size_t had = place == NULL ? 0 : place->bytes, keep = room();
     keep = had + (keep < bytes ? keep : bytes);
-    if (keep < SPARE_MIN_BYTES)
+    if (keep < SPARE_MIN_BYTES || kind == DROPPED)
         keep = 0;
     else if (place == NULL && (place = find_place(keep, &pushed_out)) == NULL)
         keep = 0;
     if (place != NULL)
-        *place = (struct spare){ from, keep, is_tail ? (uintptr_t)block : 0, os_clock_ms() };
+        *place = (struct spare){ from, keep, kind == TAIL ? (uintptr_t)block : 0, os_clock_ms() };
     count(keep - had);
     if (keep > had)
         superslab_note_fall((uint32_t)((keep - had) / SLAB_BYTES));
@@ -171,12 +173,17 @@ static void put(const void *block, uintptr_t from, size_t bytes, bool is_tail)
 
 void spare_put(void *block, size_t bytes)
 {
-    put(block, (uintptr_t)block, bytes, false);
+    put(block, (uintptr_t)block, bytes, ALONE);
 }
 
 void spare_put_tail(const void *block, void *from, size_t bytes)
 {
-    put(block, (uintptr_t)from, bytes, true);
+    put(block, (uintptr_t)from, bytes, TAIL);
+}
+
+void spare_drop(const void *block, void *from, size_t bytes)
+{
+    put(block, (uintptr_t)from, bytes, DROPPED);
 }
 
 size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reason)

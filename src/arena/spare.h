@@ -54,6 +54,8 @@ void spare_note_mapped(size_t bytes);
 /* The block is no longer in use; or only what is before `from`. What is too much is unmapped. */
 void spare_put(void *block, size_t bytes);
 void spare_put_tail(const void *block, void *from, size_t bytes);
+/* Either of them, but nothing is kept, nor is the tail: its pages may not be what they were, and only unmapping them undoes that. */
+void spare_drop(const void *block, void *from, size_t bytes);
 
 /* All of them are unmapped: the kernel has no addresses left. False: there was none. */
 bool spare_give_all_back(void);

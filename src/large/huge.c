@@ -11,8 +11,11 @@
 
 struct huge {
     uintptr_t address; /* 0: vacant */
-    size_t bytes;
+    size_t bytes : 63;
+    /* They were asked for as such: the program may have protected, locked or advised them, and nobody else is to get them so. */
+    size_t is_whole_pages : 1;
 };
+_Static_assert(sizeof(struct huge) == 16, "a page has a power of two of them");
 
 /* Open addressing with linear probing, at most half full; deletion closes the gap, so there are no tombstones. */
 static struct {
@@ -118,12 +121,12 @@ static void advise_block(void *block, size_t bytes)
 }
 
 /* Its pages are counted. NULL: there is no room in the table. */
-static void *enter(void *block, size_t bytes)
+static void *enter(void *block, size_t bytes, size_t alignment)
 {
     lock_acquire(&table.lock);
     bool ok = make_room();
     if (ok)
-        insert((struct huge){ (uintptr_t)block, bytes });
+        insert((struct huge){ (uintptr_t)block, bytes, alignment >= os_page_bytes() });
     lock_release(&table.lock);
     if (ok)
         return block;
@@ -151,14 +154,26 @@ void *huge_alloc(size_t bytes, size_t alignment)
     }
     advise_block(block, bytes);
     spare_note_mapped(bytes);
-    return enter(block, bytes);
+    return enter(block, bytes, alignment);
 }
 
 void *huge_alloc_spare(size_t bytes, size_t alignment)
 {
     bytes = mapping_bytes(bytes);
     void *block = bytes == 0 ? NULL : spare_take(bytes, alignment);
-    return block == NULL ? NULL : enter(block, bytes);
+    return block == NULL ? NULL : enter(block, bytes, alignment);
+}
+
+static void give_up(const struct huge *entry, size_t from)
+{
+    char *block = (char *)entry->address;
+    const size_t bytes = entry->bytes - from;
+    if (entry->is_whole_pages)
+        spare_drop(block, block + from, bytes);
+    else if (from == 0)
+        spare_put(block, bytes);
+    else
+        spare_put_tail(block, block + from, bytes);
 }
 
 bool huge_free(void *block)
@@ -171,7 +186,7 @@ bool huge_free(void *block)
     lock_release(&table.lock);
     if (entry.address == 0)
         return false;
-    spare_put(block, entry.bytes);
+    give_up(&entry, 0);
     arena_note_freed(entry.bytes);
     return true;
 }
@@ -234,9 +249,9 @@ void *huge_resize(void *block, size_t bytes)
     if (new_bytes > old_bytes)
         moved = grow(block, old_bytes, new_bytes);
     else if (new_bytes < old_bytes)
-        spare_put_tail(block, (char *)block + new_bytes, old_bytes - new_bytes);
+        give_up(&entry, new_bytes);
     if (moved != NULL)
-        entry = (struct huge){ .address = (uintptr_t)moved, .bytes = new_bytes };
+        entry = (struct huge){ (uintptr_t)moved, new_bytes, entry.is_whole_pages };
     lock_acquire(&table.lock);
     table.moving--;
     insert(entry);
@@ -274,7 +289,7 @@ void huge_enter(void *block, size_t bytes)
 {
     lock_acquire(&table.lock);
     table.moving--;
-    insert((struct huge){ (uintptr_t)block, bytes });
+    insert((struct huge){ (uintptr_t)block, bytes, false });
     lock_release(&table.lock);
 }
 

@@ -1,10 +1,13 @@
 /* Spare mappings: who gets them, and that they go wherever free pages go. */
 #include "unit.h"
 
+#include <sys/mman.h>
+
 #include "api/entry.h"
 #include "arena/usage.h"
 #include "config/policy.h"
 #include "fresh_arena.h"
+#include "large/huge.h"
 #include "large/large.h"
 
 #define MIB ((size_t)1 << 20)
@@ -237,6 +240,30 @@ static void test_a_large_block_takes_a_spare(void **state)
     large_free(grown);
 }
 
+static void test_whole_pages_are_not_kept(void **state)
+{
+    (void)state;
+    store_relaxed(&policy_live.decay_floor_bytes, 256 * MIB);
+    const size_t page = os_page_bytes();
+    huge_free(huge_alloc(MIB, page)); /* the table is there from now on */
+    arena_purge_all();
+    const uint64_t before = usage_bytes();
+    for (unsigned from_spare = 0; from_spare < 2; from_spare++) {
+        if (from_spare != 0)
+            assert_true(huge_free(huge_alloc(80 * MIB, 1)));
+        char *block = from_spare != 0 ? huge_alloc_spare(70 * MIB, page) : huge_alloc(70 * MIB, page);
+        assert_int_equal(spare_bytes(), from_spare * 10 * MIB);
+        assert_ptr_equal(huge_resize(block, 66 * MIB), block);
+        assert_int_equal(spare_bytes(), 0);
+        block = huge_resize(block, 68 * MIB);
+        assert_int_equal(usage_bytes(), before + 68 * MIB);
+        assert_int_equal(mprotect(block, 66 * MIB, PROT_NONE), 0);
+        assert_true(huge_free(block));
+        assert_int_equal(spare_bytes(), 0);
+        assert_int_equal(usage_bytes(), before);
+    }
+}
+
 static void use_it_in_a_child(void *spare)
 {
     struct large_totals large;
@@ -322,6 +349,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_burst_goes_and_comes_back, fresh),
         cmocka_unit_test_setup(test_a_burst_of_many_blocks_goes, fresh),
         cmocka_unit_test_setup(test_a_large_block_takes_a_spare, fresh),
+        cmocka_unit_test_setup(test_whole_pages_are_not_kept, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
     };
     return cmocka_run_group_tests_name("spare", tests, NULL, NULL);
