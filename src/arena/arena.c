@@ -60,10 +60,9 @@ static struct piece take_piece(uint32_t *slab, uint32_t *slabs)
     return piece;
 }
 
-void arena_free(uint32_t slab, uint32_t slabs)
+void arena_unclaim(uint32_t slab, uint32_t slabs)
 {
     const uint32_t first = slab % SUPERSLAB_SLABS;
-    superslab_note_fall(slabs);
     if (LIKELY(slabs - 1 < SUPERSLAB_SLABS - first)) { /* nearly all runs; of no slabs at all below */
         arena_release_in(slab / SUPERSLAB_SLABS, mask32(slabs) << first);
         return;
@@ -79,6 +78,12 @@ void arena_free(uint32_t slab, uint32_t slabs)
         release_counted(piece.superslab, piece.mask);
     }
     upcall_background_note_free();
+}
+
+void arena_free(uint32_t slab, uint32_t slabs)
+{
+    superslab_note_fall(slabs);
+    arena_unclaim(slab, slabs);
 }
 
 void arena_recover_after_fork(void)
@@ -372,7 +377,7 @@ bool arena_extend(uint32_t slab, uint32_t have, uint32_t want, bool *zeroed)
         }
         if (!ok) {
             superslab_count(held);
-            arena_free(slab + have, at - slab - have);
+            arena_unclaim(slab + have, at - slab - have);
             return false;
         }
         *zeroed &= clean;

@@ -73,5 +73,7 @@ uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, boo
 void arena_note_vacant(uint32_t superslab);
 /* Gives the slabs of one SuperSlab back, after whatever the caller did to them. */
 void arena_release_in(uint32_t superslab, uint32_t slabs);
+/* Gives a run back that nobody had: the rest of it was not to be had. */
+void arena_unclaim(uint32_t slab, uint32_t slabs);
 
 #endif

@@ -52,7 +52,7 @@ static enum os_map_result wide_claim(uint32_t start, uint32_t count, uint32_t sl
     }
     superslab_count(held);
     if (result != OS_MAP_OK) /* none of these is the last one, of which less would have been claimed */
-        arena_free(start * SUPERSLAB_SLABS, i * SUPERSLAB_SLABS);
+        arena_unclaim(start * SUPERSLAB_SLABS, i * SUPERSLAB_SLABS);
     return result;
 }
 

@@ -196,11 +196,25 @@ static void test_excess_is_not_decays_regret(void **state)
     assert_int_equal(flow.refaulted_bytes, 0);
 }
 
+/* A run that could not be extended in all its SuperSlabs is no free. */
+static void test_a_vain_extension_is_no_fall(void **state)
+{
+    (void)state;
+    bool zeroed;
+    const uint32_t slab = take_slabs(20);
+    take_slabs(SUPERSLAB_SLABS);
+    const uint64_t before = superslab_counts.fallen = 100;
+    assert_false(arena_extend(slab, 20, 40, &zeroed));
+    assert_int_equal(superslab_counts.fallen, before);
+    assert_int_equal(arena_claimed_bytes(), (20 + SUPERSLAB_SLABS) * SLAB_BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
+        cmocka_unit_test_setup(test_a_vain_extension_is_no_fall, fresh),
         cmocka_unit_test_setup(test_a_small_burst_is_kept, fresh),
         cmocka_unit_test_setup(test_a_loop_is_no_burst, fresh),
         cmocka_unit_test_setup(test_a_loop_of_large_blocks_is_no_burst, fresh),
