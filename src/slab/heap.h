@@ -64,12 +64,12 @@ struct heap {
     int64_t purge_out_bytes; /* most bytes of blocks that were out since the last pass began */
     uint64_t pass_idle_blocks; /* free ones with pages, in the slabs of this bin that the pass has visited */
     uint64_t steered; /* bits of the bins whose magazines are to be kept short (slab/steer.h) */
+    struct steer *steers; /* of all bins; NULL before the first pass that may steer, which few profiles let it */
     uint64_t purged_pages; /* in attached slabs, now */
     uint64_t pages_purged, pages_woken; /* over the life of the heap */
     uint64_t moved_blocks;    /* refilled and flushed, over the life; the stray heap's apart only its thread moves any */
     uint64_t reported_blocks; /* of these, in heap_moved_blocks. Its thread's */
     struct heap_bin bins[BIN_COUNT];
-    struct steer steers[BIN_COUNT];
     CACHE_ALIGNED uint32_t remote_stack; /* atomic; see slab/remote.h */
 };
 

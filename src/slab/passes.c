@@ -1,4 +1,5 @@
 /* Purge passes over a heap's slabs: which of them have been idle long enough. */
+#include "arena/meta.h"
 #include "config/policy.h"
 #include "os/os.h"
 #include "slab/pages.h"
@@ -83,6 +84,15 @@ static bool pass_is_due(struct heap *h, uint64_t now_ms, uint32_t delay_ms)
     return true;
 }
 
+static bool may_steer(struct heap *h)
+{
+    if (load_relaxed(&policy_live.steer_blocks) == 0)
+        return false;
+    if (h->steers == NULL)
+        h->steers = meta_alloc(BIN_COUNT * sizeof *h->steers);
+    return h->steers != NULL;
+}
+
 /* The pass has been over the bin's slabs. */
 static void steer(struct heap *h, unsigned bin)
 {
@@ -97,7 +107,7 @@ static void steer(struct heap *h, unsigned bin)
     };
     const uint64_t bit = (uint64_t)1 << bin;
     h->pass_idle_blocks = 0;
-    if (load_relaxed(&policy_live.steer_blocks) != 0 && steer_decide(&h->steers[bin], &look))
+    if (may_steer(h) && steer_decide(&h->steers[bin], &look))
         h->steered |= bit;
     else
         h->steered &= ~bit;
