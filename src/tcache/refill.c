@@ -210,21 +210,30 @@ void tcache_set_refill(struct tcache *t, unsigned bin, uint32_t blocks)
     b->settled = 0;
 }
 
+/* What is more goes back, the oldest first. */
+static void keep_within(struct tcache *t, unsigned bin, uint32_t ceiling)
+{
+    struct tcache_bin *b = &t->bins[bin];
+    if (b->capacity <= ceiling)
+        return;
+    if (!b->opened) {
+        b->capacity = ceiling;
+        return;
+    }
+    for (uint32_t have = magazine_count(t, bin); have > ceiling; have = magazine_count(t, bin))
+        flush_oldest(t, bin, have - ceiling < FLUSH_MAX_BLOCKS ? have - ceiling : FLUSH_MAX_BLOCKS);
+    magazine_shrink(t, bin, ceiling);
+}
+
 void tcache_set_ceiling(struct tcache *t, unsigned bin, uint32_t ceiling)
 {
     struct tcache_bin *b = &t->bins[bin];
-    bool stood_at_it = b->capacity == b->ceiling;
+    const bool stood_at_it = b->capacity == b->ceiling, fits = b->capacity <= ceiling;
     b->settled = 0;
     store_relaxed(&b->ceiling, ceiling);
-    if (!b->opened) {
-        b->capacity = b->capacity < ceiling ? b->capacity : ceiling;
-    } else if (b->capacity > ceiling) {
-        for (uint32_t have = magazine_count(t, bin); have > ceiling; have = magazine_count(t, bin))
-            flush_oldest(t, bin, have - ceiling < FLUSH_MAX_BLOCKS ? have - ceiling : FLUSH_MAX_BLOCKS);
-        magazine_shrink(t, bin, ceiling);
-    } else if (stood_at_it) {
+    keep_within(t, bin, ceiling);
+    if (b->opened && fits && stood_at_it)
         magazine_grow(t, bin);
-    }
 }
 
 void tcache_steer(struct tcache *t, uint64_t bins)
@@ -235,14 +244,11 @@ void tcache_steer(struct tcache *t, uint64_t bins)
         const unsigned bin = lowest_bit(left);
         struct tcache_bin *b = &t->bins[bin];
         b->settled = 0;
-        if (!tcache_is_steered(t, bin) || b->capacity <= STEER_BLOCKS)
+        if (!tcache_is_steered(t, bin))
             continue;
-        if (b->opened) {
+        if (b->opened && b->capacity > STEER_BLOCKS)
             tcache_flush_bin(t, bin);
-            magazine_shrink(t, bin, STEER_BLOCKS);
-        } else {
-            b->capacity = STEER_BLOCKS;
-        }
+        keep_within(t, bin, STEER_BLOCKS);
     }
 }
 
