@@ -6,13 +6,19 @@
 #include "base/upcall.h"
 
 struct spare_state spare_state;
+static struct lock unmapping = LOCK_INIT(LOCK_SPARE);
+
+struct lock *spare_lock(void)
+{
+    return &unmapping;
+}
 
 uint64_t spare_bytes(void)
 {
     return load_relaxed(&spare_state.bytes);
 }
 
-/* Under the lock, like all that are static but unmap_counted. */
+/* Under LOCK_ARENA, like all that are static but unmap_counted. */
 static void count(uint64_t more)
 {
     store_relaxed(&spare_state.bytes, spare_state.bytes + more);
@@ -102,14 +108,14 @@ void spare_note_mapped(size_t bytes)
     lock_release(&arena.lock);
 }
 
-/* A vacant place, or that of a smaller spare, which is unmapped instead: *out. NULL: all are larger. */
-static struct spare *find_place(size_t bytes, struct spare *out)
+/* A vacant place, or, with LOCK_SPARE, that of a smaller spare, which is unmapped instead: *out. NULL: all are larger. */
+static struct spare *find_place(size_t bytes, bool may_push_out, struct spare *out)
 {
     struct spare *least = spare_state.slots;
     for (struct spare *s = spare_state.slots; s < spare_state.slots + SPARES_MAX; s++)
         if (s->bytes < least->bytes)
             least = s;
-    if (least->bytes >= bytes)
+    if (least->bytes >= bytes || (least->bytes != 0 && !may_push_out))
         return NULL;
     *out = *least;
     count(-(uint64_t)least->bytes);
@@ -147,17 +153,20 @@ static void note_used(size_t bytes, size_t kept)
 
 enum kind { ALONE, TAIL, DROPPED };
 
-/* [from, from + bytes), and behind it the tail that the block has already. Its end is what may have to go. */
+/* [from, from + bytes), and behind it the tail that the block has already. Its end is what may have to go. Nobody waits
+ * for LOCK_SPARE here: a free should not last as long as another thread's munmap. What is unmapped without it has been this
+ * thread's block, with its tail: were the fork an instant earlier, the child would have that for ever as well. */
 static void put(const void *block, uintptr_t from, size_t bytes, enum kind kind)
 {
     struct spare pushed_out = { 0 };
+    const bool may_push_out = lock_try(&unmapping);
     lock_acquire(&arena.lock);
     struct spare *place = find_tail(block);
     size_t had = place == NULL ? 0 : place->bytes, keep = room();
     keep = had + (keep < bytes ? keep : bytes);
     if (keep < SPARE_MIN_BYTES || kind == DROPPED)
         keep = 0;
-    else if (place == NULL && (place = find_place(keep, &pushed_out)) == NULL)
+    else if (place == NULL && (place = find_place(keep, may_push_out, &pushed_out)) == NULL)
         keep = 0;
     if (place != NULL)
         *place = (struct spare){ from, keep, kind == TAIL ? (uintptr_t)block : 0, os_clock_ms() };
@@ -166,8 +175,10 @@ static void put(const void *block, uintptr_t from, size_t bytes, enum kind kind)
         superslab_note_fall((uint32_t)((keep - had) / SLAB_BYTES));
     note_used(bytes, keep > had ? keep - had : 0);
     lock_release(&arena.lock);
-    unmap_counted(from + keep, had + bytes - keep);
     unmap_counted(pushed_out.address, pushed_out.bytes);
+    if (may_push_out)
+        lock_release(&unmapping);
+    unmap_counted(from + keep, had + bytes - keep);
     upcall_background_note_free();
 }
 
@@ -192,6 +203,7 @@ size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reaso
     uintptr_t from = 0;
     if (spare_bytes() == 0)
         return 0;
+    lock_acquire(&unmapping);
     lock_acquire(&arena.lock);
     for (struct spare *s = spare_state.slots; s < spare_state.slots + SPARES_MAX; s++)
         if (s->bytes != 0 && s->since_ms <= before_ms && (oldest == NULL || s->since_ms < oldest->since_ms))
@@ -207,6 +219,7 @@ size_t spare_give_back(size_t bytes, uint64_t before_ms, enum purge_reason reaso
     }
     lock_release(&arena.lock);
     unmap_counted(from, bytes);
+    lock_release(&unmapping);
     fetch_add_relaxed(&arena.purged_bytes, bytes);
     if (reason == PURGE_DUE)
         arena_charge_credit(bytes);

@@ -9,7 +9,9 @@
  * grows, and leaves one when it shrinks, or took a spare larger than itself. So what a block does not use of its mapping
  * can be given back like any other spare, from its end, while the block is in use.
  *
- * Thread-safe; the list is guarded by LOCK_ARENA, and nothing is mapped or unmapped under it. */
+ * Thread-safe; the list is guarded by LOCK_ARENA, and nothing is mapped or unmapped under it. Who takes a spare off the list
+ * to unmap it holds LOCK_SPARE until that is done, and fork takes it: a child never has the pages of a spare that is
+ * in nobody's list. fork waits no longer by it, as the kernel copies no mappings while some are being taken away. */
 #ifndef HAKMEM_ARENA_SPARE_H
 #define HAKMEM_ARENA_SPARE_H
 
@@ -38,6 +40,7 @@ struct spare_state {
 extern struct spare_state spare_state;
 
 uint64_t spare_bytes(void);
+struct lock *spare_lock(void); /* LOCK_SPARE */
 
 /* A block of `bytes` in the smallest spare that has so many, at such an address; for a block that is going to grow, in the
  * largest one, if that has room for twice as many: copying the block costs less than the page faults it saves. What is

@@ -16,6 +16,7 @@ enum lock_rank {
     LOCK_PARKED,    /* the list of heaps without a thread */
     LOCK_HEAP,      /* one heap's slab state; a second one only by try (fork: the stray heap's as well) */
     LOCK_LARGE,     /* the table of huge mappings */
+    LOCK_SPARE,     /* spare mappings on their way back to the kernel */
     LOCK_ARENA,     /* SuperSlab slots coming and going, growth of the window */
     LOCK_HEAP_TABLE, /* heap ids */
     LOCK_META,      /* metadata memory */

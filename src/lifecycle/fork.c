@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "arena/meta.h"
+#include "arena/spare.h"
 #include "arena/usage.h"
 #include "base/tick.h"
 #include "base/upcall.h"
@@ -49,6 +50,7 @@ static void fork_prepare(void)
     if (forking_tcache != NULL)
         lock_fork_take(&forking_tcache->heap.lock);
     lock_fork_take(huge_lock());
+    lock_fork_take(spare_lock());
     lock_fork_take(arena_lock());
     lock_fork_take(heap_table_lock());
     lock_fork_take(meta_lock());
@@ -63,6 +65,7 @@ static void give_back(void)
     lock_fork_give(meta_lock());
     lock_fork_give(heap_table_lock());
     lock_fork_give(arena_lock());
+    lock_fork_give(spare_lock());
     lock_fork_give(huge_lock());
     if (forking_tcache != NULL)
         lock_fork_give(&forking_tcache->heap.lock);

@@ -120,7 +120,7 @@ void *os_map(size_t bytes, size_t alignment)
     return aligned;
 }
 
-bool os_unmap(void *address, size_t bytes)
+OS_REPLACEABLE bool os_unmap(void *address, size_t bytes)
 {
     int saved = errno;
     OS_GIVES_UP_ADDRESSES();

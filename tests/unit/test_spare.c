@@ -1,6 +1,7 @@
 /* Spare mappings: who gets them, and that they go wherever free pages go. */
 #include "unit.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "api/entry.h"
@@ -13,6 +14,20 @@
 #define MIB ((size_t)1 << 20)
 
 static uint64_t held_before;
+static const void *slow_to_go; /* where os_unmap takes its time. Atomic; back to NULL when somebody is in there */
+static uint32_t slow_ms;       /* so long at most. Atomic */
+
+/* As in os.c, but that a thread may be caught between taking a spare off its list and unmapping it. */
+bool os_unmap(void *address, size_t bytes)
+{
+    if (address == load_acquire(&slow_to_go)) {
+        store_release(&slow_to_go, NULL);
+        for (uint32_t ms = 0; ms < load_acquire(&slow_ms); ms++)
+            nanosleep(&(const struct timespec){ .tv_nsec = 1000000 }, NULL);
+    }
+    OS_GIVES_UP_ADDRESSES();
+    return munmap(address, bytes) == 0;
+}
 
 static int fresh(void **state)
 {
@@ -294,6 +309,63 @@ static void test_fork_and_calloc(void **state)
     assert_int_equal(spare_bytes(), 0);
 }
 
+static void *give_all_back(void *unused)
+{
+    spare_give_all_back();
+    return unused;
+}
+
+static void *push_out(void *block)
+{
+    spare_put(block, 3 * MIB);
+    return NULL;
+}
+
+static void find_nothing(void *address)
+{
+    REQUIRE(mincore(address, MIB, (unsigned char[MIB / 4096]){ 0 }) == -1 && errno == ENOMEM);
+}
+
+/* Nor of one that is on its way: it is in no list any more, so the child would have its pages for ever. */
+static void test_a_child_has_no_pages_of_spares_that_went(void **state)
+{
+    (void)state;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        char *spare = block_of(MIB), *pushing = block_of(3 * MIB);
+        pthread_t thread;
+        spare_put(spare, MIB);
+        for (unsigned i = 1; i < SPARES_MAX; i++)
+            spare_put(block_of(2 * MIB), 2 * MIB);
+        store_release(&slow_ms, 100);
+        store_release(&slow_to_go, spare);
+        start_thread(&thread, turn == 0 ? give_all_back : push_out, pushing);
+        assert_true(WAIT_UNTIL(load_acquire(&slow_to_go) == NULL));
+        assert_child_passes(find_nothing, spare);
+        pthread_join(thread, NULL);
+        arena_purge_all();
+    }
+}
+
+/* It is the new one that goes then, for nobody waits. */
+static void test_nothing_is_pushed_out_while_others_unmap(void **state)
+{
+    (void)state;
+    char *spare = block_of(MIB);
+    pthread_t thread;
+    spare_put(spare, MIB);
+    for (unsigned i = 1; i < SPARES_MAX; i++)
+        spare_put(block_of(2 * MIB), 2 * MIB);
+    store_release(&slow_ms, 10000);
+    store_release(&slow_to_go, spare);
+    start_thread(&thread, push_out, block_of(3 * MIB));
+    assert_true(WAIT_UNTIL(load_acquire(&slow_to_go) == NULL));
+    spare_put(block_of(4 * MIB), 4 * MIB);
+    assert_int_equal(spare_bytes(), (2 * SPARES_MAX + 1) * MIB);
+    store_release(&slow_ms, 0);
+    pthread_join(thread, NULL);
+    assert_counted(0, (2 * SPARES_MAX + 1) * MIB);
+}
+
 enum { THREADS = 4, ROUNDS = 3000 };
 
 /* Blocks of the same few mappings, as others trim them. */
@@ -350,6 +422,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_burst_of_many_blocks_goes, fresh),
         cmocka_unit_test_setup(test_a_large_block_takes_a_spare, fresh),
         cmocka_unit_test_setup(test_whole_pages_are_not_kept, fresh),
+        cmocka_unit_test_setup(test_a_child_has_no_pages_of_spares_that_went, fresh),
+        cmocka_unit_test_setup(test_nothing_is_pushed_out_while_others_unmap, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
     };
     return cmocka_run_group_tests_name("spare", tests, NULL, NULL);
