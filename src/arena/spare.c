@@ -159,6 +159,8 @@ enum kind { ALONE, TAIL, DROPPED };
 static void put(const void *block, uintptr_t from, size_t bytes, enum kind kind)
 {
     struct spare pushed_out = { 0 };
+    if (kind != DROPPED && !os_can_be_reused((void *)from, bytes))
+        kind = DROPPED;
     const bool may_push_out = lock_try(&unmapping);
     lock_acquire(&arena.lock);
     struct spare *place = find_tail(block);

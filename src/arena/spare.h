@@ -54,10 +54,11 @@ size_t spare_take_tail(const void *block, const void *end, size_t bytes);
  * meanwhile has not, when it is freed. */
 void spare_note_mapped(size_t bytes);
 
-/* The block is no longer in use; or only what is before `from`. What is too much is unmapped. */
+/* The block is no longer in use; or only what is before `from`. What is too much is unmapped, and all of it, the tail as well,
+ * where the program has left something that nobody could write to. */
 void spare_put(void *block, size_t bytes);
 void spare_put_tail(const void *block, void *from, size_t bytes);
-/* Either of them, but nothing is kept, nor is the tail: its pages may not be what they were, and only unmapping them undoes that. */
+/* Either of them, but nothing is kept, nor is the tail: the program may have done to its pages what cannot be seen. */
 void spare_drop(const void *block, void *from, size_t bytes);
 
 /* All of them are unmapped: the kernel has no addresses left. False: there was none. */

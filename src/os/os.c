@@ -19,6 +19,9 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MADV_KEEPONFORK
+#define MADV_KEEPONFORK 19
+#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
@@ -145,6 +148,40 @@ static bool advise(void *address, size_t bytes, int advice)
     bool ok = syscall(SYS_madvise, address, bytes, advice) == 0;
     errno = saved;
     return ok;
+}
+
+/* The kernel's ABI (futex(2)); spelled out because musl's tool chain comes without the kernel's headers. */
+enum { FUTEX_WAIT_PRIVATE = 0 | 128, FUTEX_WAKE_PRIVATE = 1 | 128, FUTEX_WAKE_OP_PRIVATE = 5 | 128, FUTEX_ADD_ZERO = 1 << 28 };
+
+/* A mapping may grow where it stands, or there is no room; but never does the kernel let a range grow that is in two. */
+static bool is_one_mapping(char *address, size_t bytes)
+{
+    int saved = errno;
+    bool has_grown = syscall(SYS_mremap, address, bytes, bytes + page_bytes, 0) != -1;
+    bool is_one = has_grown || errno == ENOMEM || errno == EAGAIN; /* EAGAIN: locked, and so much must not be */
+    errno = saved;
+    if (has_grown)
+        os_unmap(address + bytes, page_bytes);
+    return is_one;
+}
+
+/* The kernel writes the first word as it is. Of all calls that write this is one that sandboxes allow: mutexes need it. */
+static bool is_writable(void *address)
+{
+    int saved = errno;
+    bool ok = syscall(SYS_futex, address, FUTEX_WAKE_OP_PRIVATE, 0, NULL, address, FUTEX_ADD_ZERO) != -1;
+    errno = saved;
+    return ok;
+}
+
+bool os_can_be_reused(void *address, size_t bytes)
+{
+    static const int as_new[] = { MADV_DOFORK, MADV_KEEPONFORK, MADV_DODUMP };
+    if (!is_one_mapping(address, bytes) || !is_writable(address))
+        return false;
+    for (unsigned i = 0; i < sizeof as_new / sizeof as_new[0]; i++)
+        advise(address, bytes, as_new[i]);
+    return true;
 }
 
 static void *remap_pages(void *address, size_t bytes, void *wish)
@@ -297,9 +334,6 @@ void os_name_thread(const char *name)
     syscall(SYS_prctl, PR_SET_NAME, name, 0L, 0L, 0L);
     errno = saved;
 }
-
-/* The kernel's ABI (futex(2)); spelled out because musl's tool chain comes without the kernel's headers. */
-enum { FUTEX_WAIT_PRIVATE = 0 | 128, FUTEX_WAKE_PRIVATE = 1 | 128 };
 
 void os_futex_wait(uint32_t *word, uint32_t value, uint64_t timeout_ms)
 {

@@ -29,6 +29,11 @@ void *os_remap(void *address, size_t old_bytes, size_t new_bytes);
  * and reads as zero. NULL: all is as it was. There is no memory, the part lies in two mappings, its pages are locked (the
  * kernel would unlock the mapping they come from), or the kernel (before 5.7) cannot. */
 void *os_remap_pages(void *address, size_t bytes, void *wish);
+/* Whether another owner may have this part of a mapping, after a program that could do to it what it liked. False: there are
+ * holes in it, or it cannot be written to everywhere, or the kernel does not tell. True: that it be kept from children
+ * and core dumps has been undone; locked, or bound to a node, it may still be. One page may have been touched.
+ * mprotect would do, but is not among the calls that a sandbox must allow. */
+bool os_can_be_reused(void *address, size_t bytes);
 /* Gives the pages back, keeps the addresses. True: they read as zero from now on; false (locked pages): they keep
  * their bytes. */
 bool os_purge(void *address, size_t bytes);

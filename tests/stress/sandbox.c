@@ -1,8 +1,8 @@
 /* sandbox: may a program give up nearly all system calls once it runs?
  *
  * After a few mallocs a seccomp filter kills the process at every system call but read, write, mmap, munmap, mremap, brk,
- * madvise, futex and exit. Then the first thread, and threads that were started before, allocate and free in small, medium
- * and large sizes, for long enough that ticks and decay come by. The program itself makes none of the others: it reads the
+ * madvise, futex and exit. Then the first thread, and threads that were started before, allocate and free in small, medium,
+ * large and huge sizes, for long enough that ticks and decay come by. The program itself makes none of the others: it reads the
  * clock through the vDSO, does not sleep, and ends at once. */
 #define _GNU_SOURCE
 #include "alloc.h"
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCKS = 512, SKIP_CODE = 77, HOLD_MIB = 200 };
+enum { BLOCKS = 512, SKIP_CODE = 77, HOLD_MIB = 200, HUGE_MIB = 80 };
 
 static uint64_t thread_count = 3;
 static uint64_t milliseconds = 2000;
@@ -96,6 +96,11 @@ static void churn(uint64_t stream)
             grown[size - 1] = 1;
         }
         test_free(grown);
+        char *huge = test_malloc(HUGE_MIB * MIB); /* a mapping of its own, which may be kept for the next one */
+        if (huge == NULL)
+            end(1, "sandbox: allocation failed\n");
+        huge[HUGE_MIB * MIB - 1] = 1;
+        test_free(huge);
     } while (stress_now() < stop);
 }
 

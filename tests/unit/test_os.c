@@ -229,6 +229,77 @@ static void test_locked_pages_stay(void **state)
     assert_true(os_unmap(p, 4 * page));
 }
 
+static void cut_out(char *range, size_t bytes)
+{
+    munmap(range + bytes / 2, page);
+}
+
+static void protect_middle(char *range, size_t bytes)
+{
+    mprotect(range + bytes / 2, page, PROT_NONE);
+}
+
+static void protect_all(char *range, size_t bytes)
+{
+    mprotect(range, bytes, PROT_READ);
+}
+
+static void hide_from_children(char *range, size_t bytes)
+{
+    madvise(range, bytes, MADV_DONTFORK);
+    madvise(range, bytes, MADV_DONTDUMP);
+}
+
+static void wipe_in_children(char *range, size_t bytes)
+{
+    madvise(range, bytes, MADV_WIPEONFORK);
+}
+
+static void leave_alone(char *range, size_t bytes)
+{
+    (void)range;
+    (void)bytes;
+}
+
+static void find_it(void *range)
+{
+    REQUIRE(*(char *)range == 7);
+}
+
+static void test_what_can_be_reused(void **state)
+{
+    (void)state;
+    enum { PAGES = 64 };
+    static const struct {
+        void (*before)(char *range, size_t bytes);
+        bool can_be_reused;
+    } cases[] = {
+        { leave_alone, true },     { cut_out, false },         { protect_middle, false },
+        { protect_all, false },    { hide_from_children, true }, { wipe_in_children, true },
+    };
+    const size_t bytes = PAGES * page;
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        for (unsigned has_room = 0; has_room < 2; has_room++) {
+            char *mapping = os_map(bytes + 2 * page, page), *range = mapping + page;
+            *range = 7;
+            if (has_room)
+                munmap(range + bytes, page);
+            cases[i].before(range, bytes);
+            errno = EDOM;
+            assert_int_equal(os_can_be_reused(range, bytes), cases[i].can_be_reused);
+            assert_int_equal(errno, EDOM);
+            assert_int_equal(*range, 7);
+            if (cases[i].can_be_reused) {
+                memset(range + 1, 7, bytes - 1);
+                assert_child_passes(find_it, range);
+            }
+            /* It is no longer than it was. */
+            assert_int_equal(madvise(range + bytes, page, MADV_NORMAL), has_room ? -1 : 0);
+            munmap(mapping, bytes + 2 * page);
+        }
+    }
+}
+
 static void test_populate(void **state)
 {
     (void)state;
@@ -298,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_read_text),
         cmocka_unit_test(test_remap_pages),
         cmocka_unit_test(test_locked_pages_stay),
+        cmocka_unit_test(test_what_can_be_reused),
         cmocka_unit_test(test_populate),
         cmocka_unit_test(test_futex),
     };

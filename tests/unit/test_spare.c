@@ -279,6 +279,23 @@ static void test_whole_pages_are_not_kept(void **state)
     }
 }
 
+/* The next owner would die of it. */
+static void test_what_is_not_writable_is_not_kept(void **state)
+{
+    (void)state;
+    char *block = block_of(8 * MIB);
+    spare_put_tail(block, block + 6 * MIB, 2 * MIB);
+    assert_int_equal(mprotect(block + MIB, MIB, PROT_NONE), 0);
+    spare_put_tail(block, block + 4 * MIB, 2 * MIB);
+    assert_counted(4 * MIB, 4 * MIB); /* that is behind it */
+    spare_put(block, 4 * MIB);
+    assert_counted(0, 0);
+    block = block_of(2 * MIB);
+    assert_int_equal(mprotect(block, 2 * MIB, PROT_READ), 0);
+    spare_put(block, 2 * MIB);
+    assert_counted(0, 0);
+}
+
 static void use_it_in_a_child(void *spare)
 {
     struct large_totals large;
@@ -422,6 +439,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_burst_of_many_blocks_goes, fresh),
         cmocka_unit_test_setup(test_a_large_block_takes_a_spare, fresh),
         cmocka_unit_test_setup(test_whole_pages_are_not_kept, fresh),
+        cmocka_unit_test_setup(test_what_is_not_writable_is_not_kept, fresh),
         cmocka_unit_test_setup(test_a_child_has_no_pages_of_spares_that_went, fresh),
         cmocka_unit_test_setup(test_nothing_is_pushed_out_while_others_unmap, fresh),
         cmocka_unit_test_setup(test_threads, fresh),
