@@ -43,43 +43,36 @@ static void take_from(struct spare *s, size_t bytes)
     count(-(uint64_t)bytes);
 }
 
-static void *take_block(struct spare *s, size_t bytes)
+/* The whole of a block comes out of one that stands alone, has `least` bytes and such an address: the smallest, or the
+ * largest. NULL: there is none. */
+static void *take_block(size_t bytes, size_t least, size_t alignment, bool largest)
 {
-    if (s == NULL)
+    struct spare *best = NULL;
+    void *block = NULL;
+    if (spare_bytes() < least)
         return NULL;
-    void *block = (void *)s->address;
-    take_from(s, bytes);
-    s->block = (uintptr_t)block;
+    lock_acquire(&arena.lock);
+    for (struct spare *s = spare_state.slots; s < spare_state.slots + SPARES_MAX; s++)
+        if (s->block == 0 && s->bytes >= least && (s->address & (alignment - 1)) == 0 &&
+            (best == NULL || (largest ? s->bytes > best->bytes : s->bytes < best->bytes)))
+            best = s;
+    if (best != NULL) {
+        block = (void *)best->address;
+        take_from(best, bytes);
+        best->block = (uintptr_t)block;
+    }
+    lock_release(&arena.lock);
     return block;
 }
 
 void *spare_take(size_t bytes, size_t alignment)
 {
-    struct spare *best = NULL;
-    if (spare_bytes() < bytes)
-        return NULL;
-    lock_acquire(&arena.lock);
-    for (struct spare *s = spare_state.slots; s < spare_state.slots + SPARES_MAX; s++)
-        if (s->block == 0 && s->bytes >= bytes && (s->address & (alignment - 1)) == 0 &&
-            (best == NULL || s->bytes < best->bytes))
-            best = s;
-    void *block = take_block(best, bytes);
-    lock_release(&arena.lock);
-    return block;
+    return take_block(bytes, bytes, alignment, false);
 }
 
 void *spare_take_roomy(size_t bytes)
 {
-    struct spare *best = NULL;
-    if (spare_bytes() / 2 < bytes)
-        return NULL;
-    lock_acquire(&arena.lock);
-    for (struct spare *s = spare_state.slots; s < spare_state.slots + SPARES_MAX; s++)
-        if (s->block == 0 && s->bytes / 2 >= bytes && (best == NULL || s->bytes > best->bytes))
-            best = s;
-    void *block = take_block(best, bytes);
-    lock_release(&arena.lock);
-    return block;
+    return take_block(bytes, 2 * bytes, 1, true);
 }
 
 size_t spare_take_tail(const void *block, const void *end, size_t bytes)

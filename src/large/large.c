@@ -137,6 +137,17 @@ static NORETURN void fail(const void *block)
     check_fail("free of a pointer that malloc did not return, or double free of a huge block", block);
 }
 
+/* It is no block any more, but its slabs are still the caller's. The exchange decides between two threads that free the same
+ * block, or one that frees what another resizes. `r`: its record, as it was before. */
+static void end_run(uint32_t slab, uint32_t slabs, const struct large_record *r, uint64_t *ended)
+{
+    uint32_t word = MAP_LARGE + slabs;
+    if (!cas_strong_acq_rel(window_word(slab), &word, 0))
+        fail((char *)window_slab_address(slab) + r->offset);
+    fetch_sub_relaxed(&totals.run_bytes, r->usable_bytes);
+    fetch_add_relaxed(ended, 1);
+}
+
 void large_free(void *block)
 {
     uint32_t word;
@@ -147,13 +158,9 @@ void large_free(void *block)
         fetch_add_relaxed(&totals.huge_freed, 1);
         return;
     }
-    /* The exchange decides between two threads that free the same block. */
     uint32_t slabs = map_run_slabs(word);
     const struct large_record r = *record_of(slab);
-    if (!cas_strong_acq_rel(window_word(slab), &word, 0))
-        fail(block);
-    fetch_sub_relaxed(&totals.run_bytes, r.usable_bytes);
-    fetch_add_relaxed(&totals.runs_freed, 1);
+    end_run(slab, slabs, &r, &totals.runs_freed);
     if (slabs >= SPARSE_MIN_SLABS && r.was_zero)
         sparse_look(block, r.usable_bytes);
     arena_free(slab - r.has_lead, slabs + r.has_lead);
@@ -234,14 +241,15 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     if (slabs < MOVE_MIN_SLABS || bytes > PTRDIFF_MAX - os_page_bytes() || huge_count >= MOVED_MAX || !huge_reserve())
         return NULL;
     char *run = window_slab_address(slab);
-    size_t run_bytes = slabs * SLAB_BYTES, offset = record_of(slab)->offset;
+    const struct large_record r = *record_of(slab);
+    size_t run_bytes = slabs * SLAB_BYTES;
     size_t new_bytes = usable_for(bytes);
     size_t more = new_bytes > run_bytes ? new_bytes - run_bytes : 0;
     bool granted = usage_take(more);
     void *moved = NULL;
     /* What lies before the block stays behind, and is to read as zero like the rest. */
-    if (granted && (offset == 0 || os_purge(run, offset)))
-        moved = out_of_window(run + offset, run_bytes - offset, new_bytes);
+    if (granted && (r.offset == 0 || os_purge(run, r.offset)))
+        moved = out_of_window(run + r.offset, run_bytes - r.offset, new_bytes);
     if (moved == NULL) {
         if (granted)
             usage_give(more);
@@ -250,10 +258,8 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     }
     if (new_bytes < run_bytes)
         usage_give(run_bytes - new_bytes);
-    fetch_sub_relaxed(&totals.run_bytes, record_of(slab)->usable_bytes);
-    fetch_add_relaxed(&totals.runs_moved, 1);
-    store_release(window_word(slab), 0);
-    if (record_of(slab)->has_lead)
+    end_run(slab, slabs, &r, &totals.runs_moved);
+    if (r.has_lead)
         arena_free(slab - 1, 1); /* its pages were not moved: an earlier block may have left some */
     arena_free_moved(slab, slabs);
     huge_advise_moved(moved, new_bytes);
@@ -278,9 +284,7 @@ static void *move_to_spare(uint32_t slab, uint32_t slabs, size_t bytes)
     }
     const struct large_record r = *record_of(slab);
     memcpy(to, (char *)window_slab_address(slab) + r.offset, r.usable_bytes);
-    fetch_sub_relaxed(&totals.run_bytes, r.usable_bytes);
-    fetch_add_relaxed(&totals.runs_moved, 1);
-    store_release(window_word(slab), 0);
+    end_run(slab, slabs, &r, &totals.runs_moved);
     arena_free(slab - r.has_lead, slabs + r.has_lead);
     huge_enter(to, new_bytes);
     arena_note_freed(slabs * SLAB_BYTES);
