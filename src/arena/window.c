@@ -19,10 +19,11 @@ static size_t metadata_bytes(uint64_t slab_count)
            slab_count / SUPERSLAB_SLABS * sizeof(struct superslab);
 }
 
-/* An array that grows with the window: `stride` bytes per slab index. */
+/* An array that grows with the window: `stride` bytes per slab index, mapped from index `first` on. */
 struct growing_array {
     char *start;
     size_t stride;
+    uint64_t first;
 };
 
 /* The pages that come with slab indexes [from, to): those that an earlier part has mapped already are not among them. */
@@ -34,7 +35,8 @@ struct page_range {
 static struct page_range array_pages(const struct growing_array *array, uint64_t from, uint64_t to)
 {
     size_t page = os_page_bytes();
-    uintptr_t start = align_up((uintptr_t)array->start + from * array->stride, page);
+    uintptr_t start = from <= array->first ? align_down((uintptr_t)array->start + array->first * array->stride, page)
+                                           : align_up((uintptr_t)array->start + from * array->stride, page);
     uintptr_t end = align_up((uintptr_t)array->start + to * array->stride, page);
     return (struct page_range){ start, end - start };
 }
@@ -65,14 +67,17 @@ bool window_grow(uint32_t superslab)
     to *= SUPERSLAB_SLABS;
     if (to <= from)
         return true;
+    /* The map's own indexes are looked up, but name no slabs: were their records mapped, every process would promise itself
+     * 1.2 MiB for nothing. */
+    const uint64_t first = (uint64_t)window.first_superslab * SUPERSLAB_SLABS;
     /* superslabs: a stride per slab, so that all arrays are counted alike */
     const struct growing_array arrays[] = {
-        { (char *)window.base, sizeof(uint32_t) },
-        { window.slabs, SLAB_RECORD_BYTES },
-        { window.remotes, REMOTE_RECORD_BYTES },
-        { window.free_bitmaps, BITMAP_BYTES },
-        { window.remote_bitmaps, BITMAP_BYTES },
-        { (char *)superslab_table, sizeof(struct superslab) / SUPERSLAB_SLABS },
+        { (char *)window.base, sizeof(uint32_t), 0 },
+        { window.slabs, SLAB_RECORD_BYTES, first },
+        { window.remotes, REMOTE_RECORD_BYTES, first },
+        { window.free_bitmaps, BITMAP_BYTES, first },
+        { window.remote_bitmaps, BITMAP_BYTES, first },
+        { (char *)superslab_table, sizeof(struct superslab) / SUPERSLAB_SLABS, first },
     };
     for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) {
         if (grow_array(&arrays[i], from, to))

@@ -15,8 +15,8 @@
  *           0   | MAP_LARGE + n first of the n slabs of a large block
  *           0                   the others of those (window_run_head), or nothing handed out
  *
- * Invariant: slab map, slab records and bitmaps are mapped for every index below `limit`; they are valid when zero
- * and never unmapped. */
+ * Invariant: the slab map is mapped for every index below `limit`, slab records and bitmaps for those that are not the map's
+ * own; they are valid when zero and never unmapped. */
 #ifndef HAKMEM_ARENA_WINDOW_H
 #define HAKMEM_ARENA_WINDOW_H
 

@@ -1,5 +1,8 @@
 #include "unit.h"
 
+#include <sys/mman.h>
+
+#include "api/entry.h"
 #include "arena/superslab.h"
 #include "arena/window.h"
 #include "fresh_arena.h"
@@ -42,7 +45,7 @@ static void test_arrays_do_not_overlap(void **state)
     assert_int_equal((uintptr_t)window.remotes % CACHE_LINE_BYTES, 0);
 }
 
-/* Every array is there for every index below the limit: zero, and writable. */
+/* Every array is there for these indexes: zero, and writable. */
 static void assert_backed(uint64_t from, uint64_t to)
 {
     for (uint64_t slab = from; slab < to; slab++) {
@@ -70,7 +73,10 @@ static void assert_backed(uint64_t from, uint64_t to)
 static void test_metadata_is_there(void **state)
 {
     (void)state;
-    assert_backed(0, window.limit);
+    const uint32_t first = window.first_superslab * SUPERSLAB_SLABS;
+    for (uint32_t slab = 0; slab < first; slab++) /* the map's own indexes are found to be nobody's */
+        assert_int_equal(*window_word(slab), 0);
+    assert_backed(first, window.limit);
     uint64_t before = window.limit;
     assert_true(window_grow((uint32_t)(before / SUPERSLAB_SLABS)));
     assert_true(window.limit > before);
@@ -79,6 +85,41 @@ static void test_metadata_is_there(void **state)
     assert_true(window_grow((uint32_t)(before / SUPERSLAB_SLABS) + 100)); /* leaving some out */
     assert_true(window.limit > before + 100 * SUPERSLAB_SLABS);
     assert_backed(before, window.limit);
+}
+
+static bool is_mapped(const char *address)
+{
+    unsigned char in_core;
+    return mincore((void *)align_down((uintptr_t)address, os_page_bytes()), 1, &in_core) == 0;
+}
+
+/* Nobody has blocks where the map is, so there is nothing to record of it. */
+static void test_the_map_has_no_records(void **state)
+{
+    (void)state;
+    const size_t first = (size_t)window.first_superslab * SUPERSLAB_SLABS, page = os_page_bytes();
+    assert_false(is_mapped(window.slabs + first * SLAB_RECORD_BYTES - page));
+    assert_false(is_mapped(window.remotes + first * REMOTE_RECORD_BYTES - page));
+    assert_false(is_mapped(window.free_bitmaps + first * BITMAP_BYTES - page));
+    assert_false(is_mapped(window.remote_bitmaps + first * BITMAP_BYTES - page));
+}
+
+static void free_it(void *block)
+{
+    api_free(block);
+}
+
+/* Nor is there anything to crash on, when a program frees what it should not. First: with the window of the process. */
+static void test_an_address_in_the_map_is_no_block(void **state)
+{
+    (void)state;
+    api_free(api_malloc(100));
+    const size_t map_bytes = (size_t)window.first_superslab * SUPERSLAB_BYTES;
+    for (unsigned part = 0; part < 4; part++) {
+        char *inside = (char *)window.base + part * (map_bytes / 4) + 4096;
+        assert_int_equal(api_size_if_ours(inside), 0);
+        assert_aborts(free_it, inside, "double free, or free of a pointer that malloc did not return", inside);
+    }
 }
 
 static void test_grow_only_rises(void **state)
@@ -195,9 +236,11 @@ static void test_no_window(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_address_in_the_map_is_no_block),
         cmocka_unit_test_setup(test_base, fresh),
         cmocka_unit_test_setup(test_arrays_do_not_overlap, fresh),
         cmocka_unit_test_setup(test_metadata_is_there, fresh),
+        cmocka_unit_test_setup(test_the_map_has_no_records, fresh),
         cmocka_unit_test_setup(test_grow_only_rises, fresh),
         cmocka_unit_test_setup(test_grow_up_to_the_end, fresh),
         cmocka_unit_test_setup(test_blocked_growth_is_undone, fresh),
