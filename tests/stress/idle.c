@@ -16,7 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 100 };
+enum { LOOK_MS = 100, THREADS_MAX = 1000 };
+#define STACK_BYTES (256 * KIB)
 
 static uint64_t thread_count = 4;
 static uint64_t total_mib = 610;
@@ -24,7 +25,7 @@ static uint64_t block_bytes = 40000;
 static uint64_t limit_mib = 30;
 static uint64_t wait_seconds = 20;
 static uint64_t threads_end;
-static char **held[STRESS_MAX_THREADS];
+static char **held[THREADS_MAX];
 static pthread_barrier_t all_hold, all_freed;
 
 static void free_all(char **blocks)
@@ -63,7 +64,7 @@ static void *burst(void *where)
 int main(int argc, char **argv)
 {
     const struct stress_option options[] = {
-        {"threads", "threads that allocate and then sleep", &thread_count, 1, STRESS_MAX_THREADS, NULL},
+        {"threads", "threads that allocate and then sleep", &thread_count, 1, THREADS_MAX, NULL},
         {"mib", "what they hold together at the peak", &total_mib, 1, 100000, NULL},
         {"block", "size of a block", &block_bytes, 1, 1 << 30, NULL},
         {"limit", "MiB that may be resident in the end", &limit_mib, 1, 100000, NULL},
@@ -74,9 +75,12 @@ int main(int argc, char **argv)
                  sizeof options / sizeof options[0]);
     pthread_barrier_init(&all_hold, NULL, (unsigned)thread_count + 1);
     pthread_barrier_init(&all_freed, NULL, (unsigned)thread_count + 1);
-    pthread_t threads[STRESS_MAX_THREADS];
+    pthread_t threads[THREADS_MAX];
+    pthread_attr_t attributes; /* a thousand usual stacks are more addresses than some containers allow */
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
     for (uint64_t i = 0; i < thread_count; i++) {
-        if (pthread_create(&threads[i], NULL, burst, &held[i]) != 0) {
+        if (pthread_create(&threads[i], &attributes, burst, &held[i]) != 0) {
             stress_fail("cannot start a thread");
         }
     }
