@@ -204,8 +204,8 @@ static void *copy_out(char *run, size_t bytes, size_t new_bytes)
     for (size_t at = 0; at < bytes; at += step) {
         size_t here = step < bytes - at ? step : bytes - at;
         memcpy(to + at, run + at, here);
-        if (!os_purge(run + at, here)) { /* locked */
-            bring_back(run, to, at, step);
+        if (!os_purge(run + at, here)) { /* locked, here or in the middle: what lies before that has gone */
+            bring_back(run, to, at + here, step);
             os_unmap(to, new_bytes);
             return NULL;
         }
