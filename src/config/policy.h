@@ -16,8 +16,8 @@
 
 /* page_decay_ms: only malloc_trim and the like give back pages of slabs in use. */
 #define PAGE_DECAY_NEVER UINT32_MAX
-/* memory_limit_bytes: none. */
-#define NO_MEMORY_LIMIT UINT64_MAX
+/* memory_limit_bytes: none, but that the sum of what is held is signed (arena/usage.h). */
+#define NO_MEMORY_LIMIT ((uint64_t)INT64_MAX)
 /* A lower limit would not even let a program start: the records of the first SuperSlabs alone take 3 MiB. */
 #define MEMORY_LIMIT_MIN_BYTES ((uint64_t)8 << 20)
 /* cache_bytes: as much as threads see fit. */

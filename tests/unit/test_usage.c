@@ -72,6 +72,7 @@ static void test_no_limit(void **state)
     set_limit(NO_MEMORY_LIMIT);
     assert_true(usage_has_room((uint64_t)1 << 62));
     assert_true(usage_take((uint64_t)1 << 62));
+    assert_false(usage_take(INT64_MAX)); /* as huge blocks of that size ask for: the sum has 63 bits */
     usage_give((uint64_t)1 << 62);
 }
 
