@@ -45,10 +45,12 @@ static NOINLINE void *realloc_moves(void *block, size_t bytes)
     const size_t have = tcache_usable_bytes(block);
     void *copy = api_malloc(bytes);
     if (UNLIKELY(copy == NULL)) {
-        if (bytes > have)
-            return NULL;
-        errno = saved_errno; /* there is no memory to shrink into: the block is large enough as it is */
-        return block;
+        /* There is no memory to shrink into: the block is large enough as it is. Or there are no addresses for a copy; but all
+         * that could be given back has been by now, and a block that only grows wants fewer. */
+        void *same = bytes <= have ? block : tcache_resize_in_place(block, bytes);
+        if (same != NULL)
+            errno = saved_errno;
+        return same;
     }
     memcpy(copy, block, bytes < have ? bytes : have);
     api_free(block);

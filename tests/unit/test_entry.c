@@ -1,13 +1,12 @@
 /* What every public name means: api/entry.h. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
 
-#include <cmocka.h>
+#include <errno.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "api/entry.h"
+#include "config/policy.h"
 #include "large/large.h"
 
 #define MIB ((size_t)1 << 20)
@@ -139,6 +138,45 @@ static void test_realloc_in_place(void **state)
     char *small = api_realloc(block, 40);
     assert_true(api_usable_bytes(small) < 100);
     api_free(small);
+}
+
+/* The process may map no more addresses than it has by now. */
+static void limit_addresses(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    REQUIRE(file != NULL && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    struct rlimit limit;
+    REQUIRE(getrlimit(RLIMIT_AS, &limit) == 0);
+    limit.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE);
+    REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void grow_without_addresses(void *argument)
+{
+    (void)argument;
+    tcache_reclaim(0);
+    store_relaxed(&policy_live.decay_floor_bytes, (uint64_t)1 << 40); /* what is freed waits */
+    char *block = api_malloc(100 * MIB), *other = api_malloc(30 * MIB);
+    fill(block, 100 * MIB, 5);
+    fill(other, 30 * MIB, 6);
+    api_free(other);
+    REQUIRE(arena_free_resident_bytes() >= 30 * MIB);
+    limit_addresses();
+    errno = EDOM;
+    block = api_realloc(block, 120 * MIB);
+    REQUIRE(block != NULL && errno == EDOM);
+    assert_filled(block, 100 * MIB - 1, 5);
+    REQUIRE(api_realloc(block, 300 * MIB) == NULL && errno == ENOMEM);
+    assert_filled(block, 100 * MIB - 1, 5);
+}
+
+/* Addresses that free memory takes up are not missing. */
+static void test_realloc_without_addresses(void **state)
+{
+    (void)state;
+    assert_child_passes(grow_without_addresses, NULL);
 }
 
 static void test_realloc_zero(void **state)
@@ -276,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_success_keeps_errno), cmocka_unit_test(test_too_much),
         cmocka_unit_test(test_calloc_is_zero),      cmocka_unit_test(test_realloc_keeps_bytes),
         cmocka_unit_test(test_realloc_in_place),    cmocka_unit_test(test_realloc_zero),
+        cmocka_unit_test(test_realloc_without_addresses),
         cmocka_unit_test(test_reallocarr),          cmocka_unit_test(test_alignment),
         cmocka_unit_test(test_memalign_rounds_up),  cmocka_unit_test(test_posix_memalign),
         cmocka_unit_test(test_pages),               cmocka_unit_test(test_sizes),
