@@ -39,17 +39,27 @@ void *api_calloc_slow(size_t bytes)
     return block == NULL || zeroed ? block : memset(block, 0, bytes);
 }
 
-static NOINLINE void *realloc_moves(void *block, size_t bytes)
+/* api_malloc_slow for whom NULL is no failure yet: errno stays. */
+static NOINLINE void *malloc_or_null(size_t bytes)
 {
-    const int saved_errno = errno;
-    const size_t have = tcache_usable_bytes(block);
-    void *copy = api_malloc(bytes);
+    if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
+        void *block = hot_pop_medium(bytes);
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    return tcache_malloc_slow(bytes);
+}
+
+/* The block has `have` bytes that may be used. */
+static NOINLINE void *realloc_moves(void *block, size_t bytes, size_t have)
+{
+    void *copy = hot_malloc(bytes, malloc_or_null);
     if (UNLIKELY(copy == NULL)) {
         /* There is no memory to shrink into: the block is large enough as it is. Or there are no addresses for a copy; but all
          * that could be given back has been by now, and a block that only grows wants fewer. */
         void *same = bytes <= have ? block : tcache_resize_in_place(block, bytes);
-        if (same != NULL)
-            errno = saved_errno;
+        if (same == NULL)
+            errno = ENOMEM;
         return same;
     }
     memcpy(copy, block, bytes < have ? bytes : have);
@@ -57,17 +67,23 @@ static NOINLINE void *realloc_moves(void *block, size_t bytes)
     return copy;
 }
 
-/* What moves a block is a function of its own, so that a block that may stay needs none of its registers saved. */
-void *api_realloc(void *block, size_t bytes)
+static NOINLINE void *realloc_uncommon(void *block, size_t bytes)
 {
-    if (block == NULL)
-        return api_malloc(bytes);
-    if (UNLIKELY(bytes == 0)) {
+    if (bytes == 0) {
         api_free(block);
         return NULL;
     }
-    void *same = tcache_resize_in_place(block, bytes);
-    return LIKELY(same != NULL) ? same : realloc_moves(block, bytes);
+    void *same = tcache_resize_uncommon(block, bytes);
+    return LIKELY(same != NULL) ? same : realloc_moves(block, bytes, tcache_usable_bytes(block));
+}
+
+/* A tail call on each way out, so that a block that may stay needs no register saved. */
+void *api_resize(void *block, size_t bytes)
+{
+    const size_t have = tcache_small_bytes(block);
+    if (UNLIKELY(have == 0) || UNLIKELY(bytes == 0))
+        return realloc_uncommon(block, bytes);
+    return tcache_is_worth_keeping(bytes, have) ? block : realloc_moves(block, bytes, have);
 }
 
 void *api_reallocarray(void *block, size_t count, size_t size)
@@ -203,9 +219,9 @@ void *api_pvalloc(size_t bytes)
     return api_aligned(page, align_down(whole_pages, page));
 }
 
-size_t api_usable_bytes(const void *block)
+size_t api_usable_bytes_uncommon(const void *block)
 {
-    return block == NULL ? 0 : tcache_usable_bytes(block);
+    return block == NULL ? 0 : tcache_usable_bytes_uncommon(block);
 }
 
 size_t api_size_if_ours(const void *block)

@@ -38,8 +38,16 @@ FAST void *api_calloc(size_t count, size_t size)
     return api_calloc_slow(bytes);
 }
 
-/* glibc's: realloc(NULL, n) is malloc(n); realloc(p, 0) frees p and returns NULL. On failure the old block lives on. */
-void *api_realloc(void *block, size_t bytes);
+/* realloc of a block that is there. */
+NOINLINE void *api_resize(void *block, size_t bytes);
+
+/* glibc's: realloc(NULL, n) is malloc(n), and as fast, since some programs have no other malloc (Lua); realloc(p, 0) frees p
+ * and returns NULL. On failure the old block lives on. */
+FAST void *api_realloc(void *block, size_t bytes)
+{
+    return block == NULL ? api_malloc(bytes) : api_resize(block, bytes);
+}
+
 /* OpenBSD: realloc of count * size, with a look at overflow. */
 void *api_reallocarray(void *block, size_t count, size_t size);
 /* NetBSD: block_address is the address of the block's pointer, which is replaced. Returns 0, EOVERFLOW or ENOMEM, and
@@ -59,7 +67,13 @@ void *api_valloc(size_t bytes);
 void *api_pvalloc(size_t bytes);
 
 /* Bytes of the block that may be used; 0 for NULL. Aborts for an address that is no block of ours. */
-size_t api_usable_bytes(const void *block);
+NOINLINE size_t api_usable_bytes_uncommon(const void *block);
+FAST size_t api_usable_bytes(const void *block)
+{
+    const size_t bytes = tcache_small_bytes(block);
+    return LIKELY(bytes != 0) ? bytes : api_usable_bytes_uncommon(block);
+}
+
 /* macOS: the same, but 0 for an address that no block of ours begins at. */
 size_t api_size_if_ours(const void *block);
 /* macOS: the usable size that a block of `bytes` would have. */

@@ -366,13 +366,11 @@ void tcache_free_full(void *block, struct magazine *m)
         tcache_overflow(t, (unsigned)(m - t->hot.bins), block);
 }
 
-size_t tcache_usable_bytes(const void *block)
+size_t tcache_usable_bytes_uncommon(const void *block)
 {
     struct place place;
     if (find_place(block, &place)) {
         check_is_block(&place, block, "size of a pointer into the middle of a block");
-        if (LIKELY(!guard_is_on()))
-            return place.info->block_bytes;
         const struct guarded g = guarded_at((void *)(uintptr_t)block, place.slab, place.info);
         return guarded_bytes(&place, &g);
     }
@@ -391,17 +389,11 @@ size_t tcache_block_bytes(const void *block, const struct bin_info *info)
     return guard_read(&g, &bytes) ? bytes : 0;
 }
 
-/* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0019). */
-static bool is_worth_keeping(size_t bytes, size_t have)
-{
-    return bytes <= have && (bytes > have - have / 4 || have <= 64);
-}
-
 SLOW static void *guarded_resize(const struct place *place, void *block, size_t bytes)
 {
     const struct guarded g = guarded_at(block, place->slab, place->info);
     guarded_bytes(place, &g);
-    if (bytes > MEDIUM_MAX_BYTES || !is_worth_keeping(bytes + GUARD_SEAL_BYTES, g.block_bytes))
+    if (bytes > MEDIUM_MAX_BYTES || !tcache_is_worth_keeping(bytes + GUARD_SEAL_BYTES, g.block_bytes))
         return NULL;
     guard_seal(&g, bytes);
     return block;
@@ -411,7 +403,7 @@ static NOINLINE void *resize_large(void *block, size_t bytes)
 {
     size_t have = large_usable_bytes(block);
     CHECK(have != 0, "realloc of a pointer that malloc did not return", block);
-    if (is_worth_keeping(bytes, have))
+    if (tcache_is_worth_keeping(bytes, have))
         return block;
     if (bytes <= MEDIUM_MAX_BYTES)
         return NULL;
@@ -424,15 +416,11 @@ static NOINLINE void *resize_large(void *block, size_t bytes)
     return large_resize(block, bytes);
 }
 
-void *tcache_resize_in_place(void *block, size_t bytes)
+void *tcache_resize_uncommon(void *block, size_t bytes)
 {
     struct place place;
-    if (UNLIKELY(!find_place(block, &place)))
+    if (LIKELY(!find_place(block, &place)))
         return resize_large(block, bytes);
     check_is_block(&place, block, "realloc of a pointer into the middle of a block");
-    if (UNLIKELY(guard_is_on())) {
-        const struct place guarded = place; /* a copy, so that only this way needs an address and stack */
-        return guarded_resize(&guarded, block, bytes);
-    }
-    return is_worth_keeping(bytes, place.info->block_bytes) ? block : NULL;
+    return guarded_resize(&place, block, bytes);
 }

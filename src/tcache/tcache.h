@@ -5,6 +5,7 @@
 #define HAKMEM_TCACHE_TCACHE_H
 
 #include "slab/heap.h"
+#include "slab/put.h"
 #include "tcache/guard.h"
 #include "tcache/hot.h"
 #include "tcache/outbox.h"
@@ -85,12 +86,54 @@ NOINLINE void tcache_free_full(void *block, struct magazine *m);
 
 /* A block of at least `bytes`, aligned to a power of two of any size. *zeroed: it reads as zero already. */
 void *tcache_malloc_aligned(size_t bytes, size_t alignment, bool *zeroed);
+/* Bytes of the small block, of whichever heap, that begins at this address. 0: whatever else stands there, NULL and addresses
+ * in the middle of a block among it; and at HAKMEM_DEBUG_LEVEL >= 2, where less than the whole block may be used.
+ *
+ * Inline, and with no way out but its result: realloc asks each time, and some programs ask for the usable size of every block
+ * that they have got or are about to free (Ruby). */
+FAST size_t tcache_small_bytes(const void *block)
+{
+    const uintptr_t base = window.base;
+    const uint64_t slab = ((uintptr_t)block - base) >> SLAB_SHIFT;
+    if (UNLIKELY(slab >= load_acquire(&window.limit)))
+        return 0;
+    const uint32_t word = load_relaxed((const uint32_t *)base + slab);
+    const struct bin_info *info = bin_info_of_map_word(word);
+    const uint64_t product = slab_product(slab_divisor(info), (uintptr_t)block);
+    if (UNLIKELY(word >> MAP_OWNER_SHIFT == 0) || UNLIKELY(!slab_is_multiple(slab_divisor(info), product)) ||
+        UNLIKELY(product >> 32 >= info->block_count) || UNLIKELY(guard_is_on()))
+        return 0;
+    if (info->block_bytes == 0) /* spares the callers a test */
+        __builtin_unreachable();
+    return info->block_bytes;
+}
+
+/* The same where tcache_small_bytes is 0. Aborts for an address that is no block. */
+size_t tcache_usable_bytes_uncommon(const void *block);
 /* Bytes of a live block that the program may use. Aborts for an address that is no block. */
-size_t tcache_usable_bytes(const void *block);
+FAST size_t tcache_usable_bytes(const void *block)
+{
+    const size_t bytes = tcache_small_bytes(block);
+    return LIKELY(bytes != 0) ? bytes : tcache_usable_bytes_uncommon(block);
+}
 /* The same of an address in a slab of this bin that begins a block, or 0 if it is seen not to be handed out. */
 size_t tcache_block_bytes(const void *block, const struct bin_info *info);
-/* Resizes without moving if it can. Returns the block, or NULL. */
-void *tcache_resize_in_place(void *block, size_t bytes);
+/* Who shrinks a block wants the rest back: a quarter is worth a copy, a few bytes are not (decision 0019). */
+FAST bool tcache_is_worth_keeping(size_t bytes, size_t have)
+{
+    return bytes <= have && (bytes > have - have / 4 || have <= 64);
+}
+
+/* Resizes a block of which tcache_small_bytes is 0, without moving it, if it can. Returns the block, or NULL. */
+void *tcache_resize_uncommon(void *block, size_t bytes);
+/* The same for any block. */
+FAST void *tcache_resize_in_place(void *block, size_t bytes)
+{
+    const size_t have = tcache_small_bytes(block);
+    if (UNLIKELY(have == 0))
+        return tcache_resize_uncommon(block, bytes);
+    return tcache_is_worth_keeping(bytes, have) ? block : NULL;
+}
 /* The process's budget. The cache has lost its thread, and its magazines are empty: its share is for others. It has a
  * thread again: it takes its share back, or starts small where that is gone. In a forked child: `only` (NULL: none) is
  * the one cache that still has a thread. */

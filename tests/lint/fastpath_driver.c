@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define WARM_ROUNDS 2000
 #define SAMPLE_COUNT 5
@@ -50,6 +51,22 @@ static void trace_pair(const char *take_name, const char *give_name, size_t size
     }
 }
 
+/* What interpreters call as often: the size of a block, and a realloc as malloc and where the block may stay. */
+static void trace_size_and_resize(size_t size)
+{
+    size_t (*size_of)(void *) = (size_t (*)(void *))lookup("malloc_usable_size");
+    void *(*resize)(void *, size_t) = (void *(*)(void *, size_t))lookup("realloc");
+    for (int i = 0; i < SAMPLE_COUNT; i++) {
+        announce((void *)resize, "realloc:NULL", size);
+        void *volatile p = resize(NULL, size);
+        announce((void *)size_of, "malloc_usable_size", size);
+        size_of(p);
+        announce((void *)resize, "realloc:stays", size);
+        p = resize(p, size);
+        free(p);
+    }
+}
+
 int main(void)
 {
     static const size_t sizes[] = {24, 200, 2000};
@@ -58,6 +75,7 @@ int main(void)
         trace_pair("_Znwm", "_ZdlPv", sizes[i], 0);
         trace_pair("_Znwm", "_ZdlPvm", sizes[i], 1);
         trace_pair("malloc", "free_sized", sizes[i], 1);
+        trace_size_and_resize(sizes[i]);
     }
     return 0;
 }

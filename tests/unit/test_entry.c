@@ -308,6 +308,30 @@ static void test_sizes(void **state)
     assert_int_equal(api_size_if_ours(gone), 0);
 }
 
+/* Every address of a run that could be taken for a block's: only those that begin one have a size. */
+static void test_small_bytes(void **state)
+{
+    (void)state;
+    for (unsigned bin = 0; bin < BIN_COUNT; bin++) {
+        const struct bin_info *info = bin_info(bin);
+        void *block = api_malloc(info->block_bytes);
+        const char *run = window_slab_address(slab_head((uint32_t)window_slab_index(block), info));
+        for (uint32_t offset = 0; offset <= info->run_mask; offset += 8) {
+            const bool begins = offset % info->block_bytes == 0 && offset / info->block_bytes < info->block_count;
+            assert_int_equal(tcache_small_bytes(run + offset), begins ? info->block_bytes : 0);
+        }
+        api_free(block);
+    }
+    char *large = api_malloc(3 * MIB);
+    assert_int_equal(tcache_small_bytes(large), 0);
+    assert_int_equal(tcache_small_bytes(large + MIB), 0);
+    assert_int_equal(tcache_small_bytes(NULL), 0);
+    assert_int_equal(tcache_small_bytes(&state), 0);
+    assert_int_equal(tcache_small_bytes((void *)window.base), 0);
+    api_free(large);
+    assert_int_equal(tcache_small_bytes(large), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_reallocarr),          cmocka_unit_test(test_alignment),
         cmocka_unit_test(test_memalign_rounds_up),  cmocka_unit_test(test_posix_memalign),
         cmocka_unit_test(test_pages),               cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_small_bytes),
     };
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }
