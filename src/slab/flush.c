@@ -8,7 +8,7 @@
 
 enum {
     /* What one batch puts, beside its number of blocks, because some call has to wait for it: whole runs of neighbours, as far
-     * as they share a bitmap word, or single blocks. See decision 0010. */
+     * as they share a bitmap word, of which each counts for two, or single blocks. See decision 0010. */
     FLUSH_PIECES = 10,
     LONG_RUN = 16,      /* blocks: no other piece follows them in the batch */
     CACHED_SLABS = 128, /* the records of so many slabs and their bitmaps, 24 KiB, are likely at hand */
@@ -100,28 +100,43 @@ FAST int put_run(uint32_t map_word, const struct bin_info *info, void *const *bl
     return UNLIKELY(turned) ? -found : found;
 }
 
+/* How many of the first `most` of `count` blocks come before a run of three neighbours, in that they go back one by one: a run
+ * costs as much as two of them. */
+FAST unsigned count_singles(void *const *blocks, unsigned count, unsigned most, uintptr_t step)
+{
+    for (unsigned i = 0; i < most && i + 2 < count; i++) {
+        const uintptr_t distance = (uintptr_t)blocks[i + 1] - (uintptr_t)blocks[i];
+        if (UNLIKELY(distance == step || distance == (uintptr_t)0 - step) &&
+            (uintptr_t)blocks[i + 2] - (uintptr_t)blocks[i + 1] == distance)
+            return i;
+    }
+    return most < count ? most : count;
+}
+
 /* Runs of neighbours, and single blocks between them; of the first run `found` have been put, as put_run says. */
 static NOINLINE unsigned put_runs(struct heap *h, unsigned bin, void *const *blocks, unsigned count, int found)
 {
     const struct bin_info *info = bin_info(bin);
     const uint32_t map_word = map_word_of(h, bin);
     unsigned done = 0;
-    /* Each piece costs as much as two of a shuffled batch. */
-    for (unsigned left = FLUSH_PIECES / 2; left != 0 && done < count && done < LONG_RUN; left--) {
+    for (int left = FLUSH_PIECES; left > 0 && done < count && done < LONG_RUN;) {
         void *const *block = blocks + done;
-        uintptr_t distance = count - done > 1 ? (uintptr_t)block[1] - (uintptr_t)block[0] : 0;
-        if (found == 0 && distance == info->block_bytes)
-            found = put_run(map_word, info, block, count - done, true, info->run_slabs_log2);
-        else if (found == 0 && distance == (uintptr_t)0 - info->block_bytes)
-            found = put_run(map_word, info, block, count - done, false, info->run_slabs_log2);
-        else if (found == 0)
-            found = (int)put_scattered(h, bin, block, 1);
+        const unsigned singles = found != 0 ? 0 : count_singles(block, count - done, (unsigned)left, info->block_bytes);
+        if (singles != 0) {
+            done += put_scattered(h, bin, block, singles);
+            left -= (int)singles;
+            continue;
+        }
+        if (found == 0)
+            found = put_run(map_word, info, block, count - done, (uintptr_t)block[1] > (uintptr_t)block[0],
+                            info->run_slabs_log2);
         if (UNLIKELY(found < 0)) {
             note_turning_point(h, slab_of(window.origin, (uintptr_t)*block, info->run_slabs_log2));
             found = -found;
         }
         done += (unsigned)found;
         found = 0;
+        left -= 2;
     }
     return done;
 }

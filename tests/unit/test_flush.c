@@ -79,6 +79,42 @@ static void test_every_order(void **state)
     }
 }
 
+/* A single block is a piece of ten, a run of three or more neighbours two; a pair is two single blocks. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned count, put;
+        uint16_t numbers[18];
+    } batches[] = {
+        {12, 10, {0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176}},
+        {12, 10, {0, 1, 16, 17, 32, 33, 48, 49, 64, 65, 80, 81}},
+        {18, 15, {0, 1, 2, 18, 17, 16, 32, 33, 34, 50, 49, 48, 64, 65, 66, 82, 81, 80}},
+        {12, 11, {0, 16, 32, 33, 34, 48, 64, 80, 96, 112, 128, 144}},
+        {14, 11, {0, 1, 2, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176}},
+        {18, 17, {0, 16, 32, 33, 34, 48, 64, 80, 96, 112, 113, 114, 115, 116, 117, 118, 119, 160}},
+        {5, 5, {0, 16, 48, 49, 50}},
+        {5, 5, {0, 16, 32, 48, 49}},
+    };
+    struct heap *h = new_heap();
+    static void *all[1024];
+    take_blocks(h, BIN_64, all, ARRAY_COUNT(all));
+    qsort(all, ARRAY_COUNT(all), sizeof all[0], compare_addresses);
+    for (unsigned i = 0; i < ARRAY_COUNT(batches); i++) {
+        void *batch[18];
+        for (unsigned k = 0; k < batches[i].count; k++)
+            batch[k] = all[batches[i].numbers[k]];
+        heap_flush_begin(h);
+        const unsigned put = heap_flush_batch(h, BIN_64, batch, batches[i].count);
+        heap_flush_end(h, BIN_64, put);
+        assert_int_equal(put, batches[i].put);
+        assert_int_equal(slab_at(slab_of(all[0], BIN_64))->free_count, put);
+        take_blocks(h, BIN_64, batch, put);
+    }
+    heap_flush(h, BIN_64, all, ARRAY_COUNT(all));
+    age(h, true);
+}
+
 /* A slab without free blocks is listed again by the first that comes back, however it comes. */
 static void test_full_slabs_are_listed(void **state)
 {
@@ -168,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_order),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_full_slabs_are_listed),
         cmocka_unit_test(test_misuse_is_fatal),
         cmocka_unit_test(test_blocks_of_gone_slabs),
