@@ -5,8 +5,8 @@ enum {
     BIRTH_MIN_SUPERSLABS = 16,  /* the next one adds at most a sixteenth in vain */
     BIRTH_MIN_GROWTH = 4,       /* SuperSlabs mapped within about ... */
     BIRTH_EPOCH = 8 * MEM_PATIENCE_WINDOWS,
-    BIRTH_OPEN_SHARE = 8,  /* of the heap may be huge on prediction alone ... */
-    BIRTH_OPEN_MIN = 4,    /* ... or so many: a thread may fill several between two looks */
+    BIRTH_OPEN_SHARE = 8,  /* of the heap may be huge on prediction alone and not fill up ... */
+    BIRTH_OPEN_MIN = 4,    /* ... or so many */
     BORN_PATIENCE = 4 * MEM_PATIENCE_WINDOWS, /* it takes a while to fill one */
     DRAIN_MIN_SUPERSLABS = 4,
     COLLAPSE_SHARE = 64,        /* of the time that passes */
@@ -254,11 +254,13 @@ static void announce_births(struct mem_learner *l, const struct mem_params *para
     }
 }
 
-/* One thread fills one SuperSlab after the other. Many fill many at a time, each with slabs of its own that it has only
- * begun to use: the heap is dense as far as it is old, and what comes would be huge and half empty. */
-uint32_t mem_open_births(uint32_t superslabs)
+/* Many threads fill many SuperSlabs at a time, each with slabs of its own that it has only begun to use: the heap is dense as
+ * far as it is old, and what comes would be huge and half empty. A few threads fill one SuperSlab after the other: what is
+ * open there is full and has not been looked at, for looks are 10 ms apart and memory is filled at a GiB/s. */
+uint32_t mem_open_births(uint32_t superslabs, uint64_t begun_bytes)
 {
-    return superslabs / BIRTH_OPEN_SHARE > BIRTH_OPEN_MIN ? superslabs / BIRTH_OPEN_SHARE : BIRTH_OPEN_MIN;
+    uint32_t open = superslabs / BIRTH_OPEN_SHARE > BIRTH_OPEN_MIN ? superslabs / BIRTH_OPEN_SHARE : BIRTH_OPEN_MIN;
+    return begun_bytes <= (uint64_t)open * MEM_SUPERSLAB_BYTES ? superslabs / 2 : open;
 }
 
 /* A heap that grows and fills what it maps will fill the next one too. */

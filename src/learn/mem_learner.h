@@ -120,8 +120,9 @@ void mem_note_huge(struct mem_track *track, uint64_t window, uint32_t resident_b
 /* The huge page was refused: it is not asked for again soon. */
 void mem_note_refused(struct mem_track *track, const struct mem_params *params, uint64_t window);
 
-/* How many SuperSlabs may have been born huge and not have filled up yet, in a heap of so many. */
-uint32_t mem_open_births(uint32_t superslabs);
+/* How many SuperSlabs may have been born huge and not have been seen to fill up yet, in a heap of so many; `begun_bytes` is the
+ * most that slabs can hold which their heaps have begun to use and not filled. */
+uint32_t mem_open_births(uint32_t superslabs, uint64_t begun_bytes);
 
 /* Microseconds that moving memory into huge pages may take now: a share of the time that passed. */
 uint64_t mem_collapse_budget(const struct mem_learner *learner, uint64_t now_ms);

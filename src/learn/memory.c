@@ -139,6 +139,12 @@ static void read_flow(struct mem_snapshot *s)
     memory.superslabs = s->superslabs;
 }
 
+/* A heap that only grows has at most one slab of each bin that it has begun and not filled. */
+static uint32_t open_births(uint32_t superslabs)
+{
+    return mem_open_births(superslabs, (uint64_t)heap_count() * BIN_COUNT * SLAB_BYTES);
+}
+
 /* As the heap grows, and what was born huge fills up. */
 static void follow_births(const struct mem_snapshot *s)
 {
@@ -146,14 +152,14 @@ static void follow_births(const struct mem_snapshot *s)
         if (s->places[i].track->trial != MEM_BORN && arena_superslab_is_unproven(s->places[i].superslab))
             arena_superslab_prove(s->places[i].superslab);
     if (load_relaxed(&policy_live.huge_birth) != 0)
-        store_relaxed(&policy_live.huge_birth, mem_open_births(s->superslabs));
+        store_relaxed(&policy_live.huge_birth, open_births(s->superslabs));
 }
 
 /* The kernel's advice changes at once; what is there already moves when there is time for it. False: it was refused. */
 static bool set_huge(const struct learn_decision *d, bool to)
 {
     if (d->place == 0) {
-        store_relaxed(&policy_live.huge_birth, to ? mem_open_births(memory.superslabs) : 0);
+        store_relaxed(&policy_live.huge_birth, to ? open_births(memory.superslabs) : 0);
     } else if (!to) {
         count(&memory_counts.broken, arena_superslab_break(d->place));
     } else if (arena_superslab_make_huge(d->place, NULL)) {
