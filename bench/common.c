@@ -150,6 +150,20 @@ uint64_t bench_rss_peak_kb(void)
     return (uint64_t)usage.ru_maxrss;
 }
 
+double bench_huge_mib(void)
+{
+    char text[4096];
+    int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0.0;
+    }
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *line = strstr(text, "AnonHugePages:");
+    return line == NULL ? 0.0 : strtod(line + strlen("AnonHugePages:"), NULL) / 1024.0;
+}
+
 uint64_t bench_rss_bytes(void)
 {
     char text[128];

@@ -111,6 +111,9 @@ uint64_t bench_rss_peak_kb(void);
 /* Resident set now, in bytes. */
 uint64_t bench_rss_bytes(void);
 
+/* Anonymous memory of this process that lies in huge pages, in MiB. */
+double bench_huge_mib(void);
+
 /* Prints the result: one line of JSON with --json, a readable line otherwise. */
 void bench_report(const char *name, const struct bench_options *options, uint64_t ops, double seconds);
 

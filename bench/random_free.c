@@ -4,7 +4,8 @@
  * --mib of memory with blocks of 16..256 bytes, more than the last-level cache holds and the TLB reaches. Then each
  * picks one of its blocks at random, frees it, allocates another of random size in its stead and writes all of it.
  * So every free goes to a place not seen for long, and an allocator that reads or writes the block, or looks up its
- * metadata far away, pays a cache miss and a page walk for each. An operation is one malloc or one free. */
+ * metadata far away, pays a cache miss and a page walk for each. huge_mib is how much of the memory lies in huge pages when
+ * the clock has stopped; huge_pages.c tells what they are worth. An operation is one malloc or one free. */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -16,6 +17,7 @@
 
 static uint64_t total_mib = 256;
 static uint32_t block_count; /* of each thread */
+static double huge_mib; /* of the whole process; written by one thread */
 
 struct heap {
     char **blocks;
@@ -77,12 +79,20 @@ BENCH_DEFINE_RUN(run_batch, ops)
 static void finish(struct bench_worker *worker)
 {
     struct heap heap = heap_of(worker);
+    if (worker->index == 0) {
+        huge_mib = bench_huge_mib();
+    }
     for (uint32_t i = 0; i < block_count; i++) {
         if (worker->options->check) {
             bench_verify(heap.blocks[i], heap.sizes[i], (worker->index << 32) + i);
         }
         free(heap.blocks[i]);
     }
+}
+
+static void tell_huge(struct bench_figure *figures)
+{
+    figures[0] = (struct bench_figure){"huge_mib", huge_mib};
 }
 
 int main(int argc, char **argv)
@@ -101,6 +111,8 @@ int main(int argc, char **argv)
         .prepare = prepare,
         .run = run,
         .finish = finish,
+        .figures = tell_huge,
+        .figure_count = 1,
     };
     return bench_run(&workload, &options);
 }

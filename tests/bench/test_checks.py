@@ -27,6 +27,8 @@ def commands():
     """(program, options, folders of its flavours)"""
     plain, both = ("bench",), ("bench", os.path.join("bench", "latency"))
     yield "control", ["--threads", "2"], plain
+    for huge in ("0", "1"):
+        yield "huge_pages", ["--mib", "8", "--threads", "2", "--huge", huge], plain
     for program, options in {tuple(row[1:3]) for row in suite.TABLE if suite.HANDOVER in row[4]}:
         yield program, options.split() + ["--threads", "4"], (os.path.join("bench", "handover"),)
     rows = [(row[1:4], both) for row in suite.TABLE]
