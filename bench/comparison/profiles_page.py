@@ -6,9 +6,10 @@ from comparison.markdown import environment_parts, failed, failures, measured, n
 HOW_TO_READ = """\
 What the profiles promise, and what they do: every one runs in the same interleaved rounds as Default. A ratio is the
 profile's figure divided by Default's, the median over the rounds and its bootstrap 95 % interval, paired by round.
-Speed is better when it is larger, everything else when it is smaller. **met** or **not met** is the median's;
-Adaptive's promise to be no slower than Default is met if the interval reaches it. "–" stands where nothing is
-promised. The rows and what is asked for stand in bench/comparison/profiles.py."""
+Speed is better when it is larger, everything else when it is smaller. A promise is **met** where all of the interval
+keeps it, **not met** where all of it breaks it, and **open** where the interval contains what is asked: these runs cannot
+tell. Adaptive's promise to be no slower than Default is met if the interval reaches 1. "–" stands where nothing is
+promised. The rows, how many times these rounds each has, and what is asked for stand in bench/comparison/profiles.py."""
 
 TEXTS = {
     profiles.SPEED: ("Speed", """\
@@ -16,14 +17,16 @@ Operations per second, and for a program the inverse of its time (for Redis the 
 are wider than the default ceiling of their bin, and timed after an untimed sweep, when learning has learned what there
 is to learn; huge pages are worth something on a heap larger than the TLB reaches, if the system grants them on request
 (`transparent_hugepage/enabled` is `{huge}`). In both Adaptive has to be faster, and nothing is promised of the
-others."""),
+others. What huge pages are worth is the machine's doing, so the same accesses run in the same rounds without an
+allocator, with and without them (bench/huge_pages.c); where that gains too little to leave room for the promise, {share}
+× the gain is asked."""),
     profiles.MEMORY: ("Memory held beyond what is live", """\
 The mean of resident memory beyond what the program has asked for and not freed: over the whole timeline of rss_1g, over
 {idle} s of idling where threads have had a burst and block. Rounds in which the timeline of one ran late, so that more
 was live for longer, are left out."""),
     profiles.USER: ("What learning costs: processor time", """\
 User and system time for fixed work, against the same profile that does not learn (`HAKMEM_ALLOC_LEARN=0
-HAKMEM_MEM_LEARN=0`), in short runs that make ABBA pairs: {pairs} for each figure. What learning saves is part of it."""),
+HAKMEM_MEM_LEARN=0`), in short runs that make ABBA pairs: at least {pairs} for each figure. What learning saves is part of it."""),
     profiles.INSTRUCTIONS: ("What learning costs: instructions", """\
 The same by callgrind, which counts the instructions of the whole process, start included, and knows no caches."""),
 }
@@ -40,8 +43,8 @@ def verdict_cell(row, profile):
              failed(row["libraries"][profile])]
     if row["asks"] in (profiles.USER, profiles.INSTRUCTIONS) and found["ratio"]:
         shown[0] = percent(found["ratio"], row["asks"] == profiles.USER)
-    if found["asked"] is not None:
-        shown.append("**%s**" % ("met" if found["met"] else "not met"))
+    if found["verdict"]:
+        shown.append("**%s**" % found["verdict"])
     return " ".join(part for part in shown if part)
 
 
@@ -69,9 +72,22 @@ def joined(rows):
     return list(lines.values())
 
 
-def most_pairs(rows):
+def fewest_pairs(rows):
     ratios = [found["ratio"] for row in rows for found in row["verdicts"].values() if found["ratio"]]
-    return max((found["pairs"] for found in ratios), default=0)
+    return min((found["pairs"] for found in ratios), default=0)
+
+
+def controls(section):
+    """A line for each row that has a control: what that gains, and how much of the memory is huge in each."""
+    lines = []
+    for row in (row for row in section["rows"] if row["gain"]):
+        huge = [(name, profiles.median_of(row, name, "huge_mib")) for name in profiles.PROFILES]
+        huge += [("the control", profiles.median_of(one, "none", "huge_mib")) for one in section["rows"]
+                 if one["name"] == "%s: %s" % (row["name"], profiles.HUGE)]
+        lines.append("Huge pages make the control of %s %s × as fast. In huge pages when the clock stopped: %s." % (
+            row["name"], ratio(row["gain"], interval=True),
+            ", ".join("%s %s" % (name, measured(value, "MiB")) for name, value in huge if value is not None)))
+    return lines
 
 
 def question(section, asks, huge):
@@ -80,7 +96,8 @@ def question(section, asks, huge):
         return []
     title, text = TEXTS[asks]
     header = ["", "asked of " + ", ".join(profiles.LEARNING)] + list(profiles.LEARNING)
-    return ["## " + title, text.format(idle=section["idle"], huge=huge, pairs=most_pairs(rows)), table(header, joined(rows), left=2)]
+    text = text.format(idle=section["idle"], huge=huge, pairs=fewest_pairs(rows), share=number(profiles.CONTROL_SHARE))
+    return ["## " + title, text, table(header, joined(rows), left=2)] + (controls(section) if asks == profiles.SPEED else [])
 
 
 def cell(row, name):
@@ -132,23 +149,32 @@ def plain_cell(values, name, figure):
     return "%s (%s, %s)" % (measured(value, ""), *quotients)
 
 
-def summary(section):
-    found = [(row, profile, one) for row in section["rows"] for profile, one in row["verdicts"].items()
-             if one["met"] is not None]
-    lines = ["- %s: %s %s, asked %s %s" % (
-        row["name"] if profile in row["name"] else "%s, %s" % (row["name"], profile), "measured",
+def listed(found, verdict):
+    """The promises of which this is the verdict."""
+    return ["- %s: measured %s, asked %s %s" % (
+        row["name"] if profile in row["name"] else "%s, %s" % (row["name"], profile),
         ratio(one["ratio"], interval=True), SIGN.get(row["asks"], "≤"), number(one["asked"]))
-             for row, profile, one in found if not one["met"]]
+            for row, profile, one in found if one["verdict"] == verdict]
+
+
+def summary(section):
+    found = [(row, profile, one) for row in section["rows"] for profile, one in row["verdicts"].items() if one["verdict"]]
     if not found:
         return []
-    return ["%d of %d promises are met.%s" % (len(found) - len(lines), len(found), " Not met:\n\n" + "\n".join(lines)
-                                              if lines else "")]
+    broken, undecided = listed(found, profiles.NOT_MET), listed(found, profiles.OPEN)
+    reached = sum(profiles.reaches(one, row["asks"]) for row, _, one in found if one["verdict"] == profiles.OPEN)
+    text = "%d of %d promises are met, %d are not, and %d are open, of which the median keeps %d." % (
+        len(found) - len(broken) - len(undecided), len(found), len(broken), len(undecided), reached)
+    return [text] + ["%s:\n\n%s" % (title, "\n".join(lines))
+                     for title, lines in (("Not met", broken), ("Open", undecided)) if lines]
 
 
 def parts(section):
     """Of a document's suite; the failures are the caller's."""
-    found = ["%d interleaved rounds, %g s each. Load of the machine before and after: %s and %s." % (
-        section["rounds"], section["seconds"], number(section["load"][0]), number(section["load"][1])), HOW_TO_READ]
+    found = ["%d interleaved rounds of %g s; for most benchmarks %d of %g s. Load of the machine before and "
+             "after: %s and %s." % (section["rounds"], section["seconds"], profiles.SLICES * section["rounds"],
+                                    section["seconds"] / profiles.SLICES, number(section["load"][0]),
+                                    number(section["load"][1])), HOW_TO_READ]
     found += summary(section) + the_page(section)
     for asks in TEXTS:
         found += question(section, asks, section["huge_pages"])

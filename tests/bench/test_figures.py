@@ -14,6 +14,9 @@ from comparison import (exports, figures, libraries, markdown, memory_page, prof
                         running, suite)
 
 
+MET, NOT_MET = profiles.MET, profiles.NOT_MET
+
+
 def runs(*times, **more):
     return [dict({"time": time, "user": time, "user_s": 0.75 * time, "system_s": 0.25 * time, "rss_kb": 1000,
                   "figures": {}}, **more) for time in times]
@@ -296,7 +299,7 @@ class Profiles(unittest.TestCase):
         return one
 
     def verdicts(self, **more):
-        return {name: found["met"] for name, found in self.judged(**more)["verdicts"].items()}
+        return {name: found["verdict"] for name, found in self.judged(**more)["verdicts"].items()}
 
     def test_speed_is_the_inverse_of_time(self):
         one = self.judged(default=runs(1.0, 1.0), balanced=runs(2.0, 2.0))
@@ -305,20 +308,78 @@ class Profiles(unittest.TestCase):
     def test_the_bounds_of_the_promises(self):
         default, slower = runs(*[0.96] * 9), runs(*[1.0] * 9)
         self.assertEqual(self.verdicts(default=default, balanced=slower, adaptive=slower, tight=slower),
-                         {"balanced": False, "adaptive": False, "tight": True})
+                         {"balanced": NOT_MET, "adaptive": NOT_MET, "tight": MET})
         self.assertEqual(self.verdicts(default=default, balanced=runs(*[0.98] * 9), tight=runs(*[1.2] * 9)),
-                         {"balanced": True, "tight": False})
+                         {"balanced": MET, "tight": NOT_MET})
 
     def test_adaptive_need_only_reach_default_with_its_interval(self):
         scattered = runs(0.9, 1.1, 1.02, 1.1, 0.95)
         default = runs(*[1.0] * 5)
-        self.assertEqual(self.verdicts(default=default, adaptive=scattered), {"adaptive": True})
-        self.assertEqual(self.verdicts(default=default, adaptive=scattered, kind=profiles.WIDE), {"adaptive": False})
+        self.assertEqual(self.verdicts(default=default, adaptive=scattered), {"adaptive": MET})
+        self.assertEqual(self.verdicts(default=default, adaptive=runs(*[1.0] * 5), kind=profiles.WIDE),
+                         {"adaptive": NOT_MET})
+
+    def test_an_interval_that_contains_the_bound_leaves_it_open(self):
+        default = runs(*[1.0] * 6)
+        around, below = (runs(*[1.0 / (bound + off) for off in (-0.02, -0.01, -0.01, 0.01, 0.02, 0.02)])
+                         for bound in (0.97, 0.90))
+        one = self.judged(default=default, balanced=around, tight=below)
+        self.assertEqual({name: found["verdict"] for name, found in one["verdicts"].items()},
+                         {"balanced": profiles.OPEN, "tight": MET})
+        self.assertTrue(profiles.reaches(one["verdicts"]["balanced"], profiles.SPEED))
+        text = "\n".join(profiles_page.summary({"rows": [one]}))
+        self.assertIn("1 of 2 promises are met, 0 are not, and 1 are open, of which the median keeps 1.", text)
+        self.assertIn("Open:\n\n- a, balanced: measured 0.97 (0.9", text)
+        self.assertNotIn("Not met", text)
+        self.assertEqual(self.verdicts(default=default, adaptive=runs(*[0.5 + 0.2 * i for i in range(6)]),
+                                       kind=profiles.WIDE), {"adaptive": profiles.OPEN})
+
+    def with_control(self, gain, speed):
+        rows = [dict(row("a", default=runs(1.0, 1.0), adaptive=runs(1.0 / speed, 1.0 / speed)), asks=profiles.SPEED,
+                     kind=profiles.WIDE, bench="")]
+        rows += [dict(row("a: " + name, none=runs(time, time, figures={"huge_mib": 7.0})), asks=profiles.CONTROL, kind="",
+                      bench="control") for name, time in ((profiles.SMALL, gain), (profiles.HUGE, 1.0))]
+        section = {"rows": rows, "idle": 0}
+        profiles.summarise(section)
+        self.assertEqual([one["verdicts"] for one in rows[1:]], [{}, {}])
+        return rows[0]["verdicts"]["adaptive"], section
+
+    def test_what_huge_pages_are_worth_bounds_what_is_asked_of_them(self):
+        found, section = self.with_control(1.5, 1.09)
+        self.assertEqual((found["asked"], found["verdict"]), (1.10, NOT_MET))  # nothing is let off where they are worth it
+        text = "\n".join(profiles_page.question(section, profiles.SPEED, "madvise"))
+        self.assertIn("Huge pages make the control of a 1.50 (1.50–1.50) × as fast. In huge pages when the clock stopped: "
+                      "the control 7.00 MiB.", text)
+        found, section = self.with_control(1.06, 1.02)
+        self.assertAlmostEqual(found["asked"], 0.95 * 1.06)
+        self.assertEqual(found["verdict"], MET)
+        self.assertIn("| a | –, ≥ 1.01, – |", "\n".join(profiles_page.question(section, profiles.SPEED, "madvise")))
+        self.assertEqual(self.with_control(1.06, 1.0)[0]["verdict"], NOT_MET)
+        self.assertEqual(self.with_control(0.8, 0.94)[0]["verdict"], NOT_MET)  # whatever they cost the control
+
+    def test_controls_run_in_the_rounds_of_their_row(self):
+        begun = []
+
+        class Stub:
+            def run(self, command, library):
+                begun.append((os.path.basename(command[0]), library.name, command[command.index("--huge") + 1]
+                              if "--huge" in command else ""))
+                return {"wall_s": 1.0, "user_s": 1.0, "system_s": 0.0, "rss_kb": 1,
+                        "output": '{"ops_per_s": 1, "ops": 1}\n'}
+        name = "random_free, 768 MiB"
+        group = [one for one in profiles.rows("build", 0.3, 1) if one.group == name]
+        chosen = profiles.libraries_of("libhakmem.so")
+        found = profiles.measure(group, chosen, 1, Stub(), running.Progress(1, True))
+        self.assertEqual(len(begun), profiles.run_count(group, chosen, 1))
+        times = profiles.TIMES[name]
+        self.assertEqual([len(one["runs"]["none"]) for one in found[1:]], [times, times])
+        self.assertEqual(begun[:4], [("huge_pages", "none", "1"), ("huge_pages", "none", "0"),
+                                     ("random_free", "default", ""), ("random_free", "balanced", "")])
 
     def test_where_learning_has_something_to_learn_only_adaptive_promises(self):
         default = runs(1.1, 1.12)
         self.assertEqual(self.verdicts(default=default, balanced=runs(1.0, 1.0), adaptive=runs(1.0, 1.0),
-                                       kind=profiles.WIDE), {"balanced": None, "adaptive": True})
+                                       kind=profiles.WIDE), {"balanced": None, "adaptive": MET})
 
     def held(self, *mib):
         return [dict(runs(1.0)[0], figures={"excess_mean_mib": one}) for one in mib]
@@ -327,7 +388,7 @@ class Profiles(unittest.TestCase):
         self.assertEqual(self.verdicts(asks=profiles.MEMORY, default=self.held(10.0, 20.0),
                                        balanced=self.held(8.0, 16.0), adaptive=self.held(8.0, 16.0),
                                        tight=self.held(5.0, 9.0)),
-                         {"balanced": True, "adaptive": False, "tight": True})
+                         {"balanced": MET, "adaptive": NOT_MET, "tight": MET})
 
     def test_a_timeline_that_ran_late_does_not_compare(self):
         def lived(live, held):
@@ -335,18 +396,18 @@ class Profiles(unittest.TestCase):
         one = self.judged(asks=profiles.MEMORY, kind="", default=[lived(300, 100), lived(300, 100)],
                           balanced=[lived(450, 20), lived(310, 90)], tight=[lived(450, 20)] * 2)
         self.assertEqual(one["verdicts"]["balanced"]["ratio"]["median"], 0.9)
-        self.assertEqual(one["verdicts"]["tight"], {"ratio": None, "asked": 0.5, "met": False})
+        self.assertEqual(one["verdicts"]["tight"], {"ratio": None, "asked": 0.5, "verdict": NOT_MET})
 
     def test_overhead_is_against_the_twin_that_does_not_learn(self):
         one = self.judged(asks=profiles.USER, kind="", balanced=runs(1.02, 1.02), balanced_alone=runs(1.0, 1.0))
-        self.assertEqual(one["verdicts"]["balanced"]["met"], False)
+        self.assertEqual(one["verdicts"]["balanced"]["verdict"], NOT_MET)
         one = self.judged(asks=profiles.USER, kind="", adaptive=runs(1.02, 1.02), adaptive_alone=runs(1.0, 1.0))
-        self.assertEqual(one["verdicts"]["adaptive"]["met"], True)
+        self.assertEqual(one["verdicts"]["adaptive"]["verdict"], MET)
 
     def test_a_promise_is_not_met_by_failing(self):
         self.assertEqual(self.verdicts(default=runs(1.0, 1.0), balanced=runs(0.5) + [failed()], tight=[failed()]),
-                         {"balanced": False, "tight": False})
-        self.assertEqual(self.verdicts(default=[failed()], balanced=runs(1.0)), {"balanced": False})
+                         {"balanced": NOT_MET, "tight": NOT_MET})
+        self.assertEqual(self.verdicts(default=[failed()], balanced=runs(1.0)), {"balanced": NOT_MET})
 
     def test_every_profile_is_asked_every_question_in_rows_of_its_own_name(self):
         rows = profiles.rows("build", 0.3, 1)
