@@ -12,6 +12,7 @@ SLOW_RATIO = 1.05
 BEST = "best of all"  # the best peer of each row
 LATENCY_CALLS = ("malloc", "free", "realloc")
 LATENCY_POINTS = ("p50", "p99", "p999", "max_undisturbed", "max")
+TAIL_POINTS = ("p50", "p99", "p999")  # of a variant against the subject
 
 # What the suite memory shows of a row that has it: the figure, what it is, its unit. "peak" is the highest sample where
 # the benchmark takes some, so without its own tables, and what the kernel says elsewhere.
@@ -283,10 +284,23 @@ def latency_ratios(ours, theirs, call, point):
             if a is not None and b is not None]
 
 
-def summarise_latency(suite, subject, peers):
-    """Adds to each row `latency`: {call: {point: ratio to the peer with the least median, and its name}}."""
+def latency_of_variant(row, variant, subject):
+    """{call: {point: ratio to the subject}} of the calls there were."""
+    found = {}
+    for call in LATENCY_CALLS:
+        points = {point: ratio_of(latency_ratios(row["runs"][variant], row["runs"].get(subject, []), call, point))
+                  for point in TAIL_POINTS}
+        if any(points.values()):
+            found[call] = points
+    return found
+
+
+def summarise_latency(suite, subject, peers, variants=()):
+    """Adds to each row `latency`: {call: {point: ratio to the peer with the least median, and its name}}, and `tails`: what
+    latency_of_variant() says of each variant that ran it."""
     for row in suite["rows"]:
-        summarise_row(row, subject, peers)
+        summarise_row(row, subject, peers, variants)
+        row["tails"] = {name: latency_of_variant(row, name, subject) for name in variants if name in row["runs"]}
         row["latency"] = {}
         for call in LATENCY_CALLS:
             for point in LATENCY_POINTS:
@@ -319,7 +333,7 @@ def summarise(document):
         if name == "scaling":
             summarise_scaling(suite, subject, peers)
         elif name == "latency":
-            summarise_latency(suite, subject, peers)
+            summarise_latency(suite, subject, peers, variants)
         elif name == "memory":
             summarise_memory(suite, subject, peers, variants)
         else:

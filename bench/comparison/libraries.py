@@ -23,11 +23,12 @@ SETTINGS = ("LD_PRELOAD", "GLIBC_TUNABLES", "PYTHONMALLOC", "HAKMEM_", "MALLOC_"
 
 class Library:
     """`role` is subject (the one that is judged), variant (the same file with other settings), peer, or floor (a bound,
-    no peer). No path: the C library's own."""
+    no peer). No path: the C library's own. `rows`: the names of those that it runs; None: all."""
 
     def __init__(self, name, path, role="peer"):
         self.name, self.path, self.role = name, path, role
         self.settings = {}
+        self.rows = None
         self.version = ""  # as the user says; otherwise it is looked up
 
     def environment(self):

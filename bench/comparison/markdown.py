@@ -163,6 +163,23 @@ def latency(suite, subject):
     return parts
 
 
+def tails(suite, subject, variants):
+    """Of the variants, against the subject; nothing where none ran."""
+    lines = []
+    for row in suite["rows"]:
+        calls = {call: None for name in variants for call in row["tails"].get(name, {})}
+        for call in calls:
+            points = [row["tails"].get(name, {}).get(call, {}) for name in variants]
+            lines.append([row["name"], call] + [", ".join(ratio(some.get(point), interval=point == "p999")
+                                                          for point in figures.TAIL_POINTS) for some in points])
+        lines += [[row["name"], name + " " + failed(row["libraries"][name])] + ["–"] * len(variants)
+                  for name in variants if name in row["tails"] and failed(row["libraries"][name])]
+    if not lines:
+        return []
+    return ["The same file with other settings, against %s: p50, p99 and p99.9 of its calls divided by %s's." % (
+        subject, subject), table(["", "call"] + list(variants), lines, left=2)]
+
+
 def scaling(suite, subject, peers):
     few, two, many = suite["threads"]
     names = [subject] + peers
@@ -235,7 +252,7 @@ def suite_parts(document, name):
     elif name == "latency":
         parts += [HOW_TO_READ_LATENCY.format(subject=subject, calls="{:,}".format(figures.CALLS_FOR_P999),
                                              resolution=number(counter_step(suite)))]
-        parts += latency(suite, subject)
+        parts += latency(suite, subject) + tails(suite, subject, variants)
     else:
         parts += timings(suite, subject, peers, others)
     return parts + failures(suite)

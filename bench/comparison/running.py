@@ -223,8 +223,9 @@ def spoken(seconds):
 
 
 def libraries_of(row, libraries):
-    """The floor runs only where it is a bound."""
-    return [library for library in libraries if library.role != "floor" or row.floor]
+    """The floor runs only where it is a bound, and who names rows only there."""
+    return [library for library in libraries if (library.role != "floor" or row.floor) and
+            (library.rows is None or row.name in library.rows)]
 
 
 def run_count(rows, libraries, rounds):

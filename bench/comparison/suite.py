@@ -70,6 +70,9 @@ TABLE = (
     ("rss_1g", "rss_1g", "--seconds 6", 1, ()),  # a timeline: in less it cannot grow as it should
 )
 SCALING_THREADS = (1, 2, 64)
+# Bursts wider than Default's ceiling, where learning has something to learn: what does it do to the longest calls?
+BEYOND_CEILINGS = tuple(name for name, program, options, _, _ in TABLE
+                        if program == "burst" and int(options.split()[1]) >= 1000)
 # How many blocks each thread holds by itself, by option. Larson's threads live for so many rounds over theirs: they shall
 # not become shorter-lived when they hold fewer.
 POPULATIONS = {"larson": ("--blocks", 1000, ("--rounds", 100)), "mid_large": ("--slots", 256, None),

@@ -159,8 +159,13 @@ class Compare(unittest.TestCase):
 
     def test_latency(self):
         document, text = self.run_json("--no-peers", "--lib", "glibc=", "--suite", "latency", "--only",
-                                       "^random_mixed$", "--rounds", "1", "--seconds", "0.05")
-        row = document["suites"]["latency"]["rows"][0]
+                                       "^(random_mixed|burst of 1000)$", "--rounds", "1", "--seconds", "0.05")
+        row, burst = document["suites"]["latency"]["rows"]
+        self.assertEqual([set(one["runs"]) for one in (row, burst)],
+                         [{"hakmem", "glibc"}, {"hakmem", "glibc", "balanced", "adaptive"}])
+        for name in ("balanced", "adaptive"):
+            self.assertGreater(burst["tails"][name]["malloc"]["p999"]["median"], 0)
+        self.assertIn("|  | call | balanced | adaptive |", text)
         for run in row["runs"]["hakmem"] + row["runs"]["glibc"]:
             said = run["figures"]
             for call in ("malloc", "free"):

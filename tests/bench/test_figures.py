@@ -158,6 +158,19 @@ class Latency(unittest.TestCase):
         self.assertEqual([one["call"] for one in whole["slow"]], ["malloc"])
         self.assertAlmostEqual(whole["geometric_mean_p999"], 3.0)
 
+    def test_a_variant_is_held_against_the_subject_where_it_ran(self):
+        whole = {"rows": [row("a", ours=[self.run_of(300.0)], x=[self.run_of(100.0)], wider=[self.run_of(600.0)]),
+                          row("b", ours=[self.run_of(300.0)], x=[self.run_of(100.0)]),
+                          row("c", ours=[self.run_of(300.0)], x=[self.run_of(100.0)], wider=[failed()])]}
+        figures.summarise_latency(whole, "ours", ["x"], ["wider"])
+        self.assertEqual(whole["rows"][0]["tails"]["wider"]["malloc"]["p999"]["median"], 2.0)
+        self.assertEqual([one["tails"] for one in whole["rows"][1:]], [{}, {"wider": {}}])
+        text = "\n".join(markdown.tails(whole, "ours", ["wider"]))
+        self.assertIn("| a | malloc | 2.00, 2.00, 2.00 (2.00–2.00) |", text)
+        self.assertIn("| c | wider FAILED 1 of 1 | – |", text)
+        self.assertNotIn("| b |", text)
+        self.assertEqual(markdown.tails(whole, "ours", []), [])
+
     def test_a_step_of_the_counter_is_no_difference(self):
         self.assertEqual(figures.latency_ratio(20.0, 10.0, 10.0), 1.0)
         self.assertEqual(figures.latency_ratio(0.0, 10.0, 10.0), 1.0)
@@ -567,6 +580,15 @@ class Rounds(unittest.TestCase):
         chosen = [libraries.Library(name, "") for name in "ABC"]
         running.measure_group([suite.Row("a", command=["a"])], chosen, None, 3, Stub(), running.Progress(9, True))
         self.assertEqual("".join(order), "ABCBCACAB")
+
+    def test_a_library_may_be_asked_about_some_rows_only(self):
+        some, everywhere = libraries.Library("some", ""), libraries.Library("everywhere", "")
+        some.rows = suite.BEYOND_CEILINGS
+        rows = suite.bench_rows("build", 1, latency=True)
+        found = [row.name for row in rows if len(running.libraries_of(row, [some, everywhere])) == 2]
+        self.assertEqual(found, list(suite.BEYOND_CEILINGS))
+        self.assertEqual([name for name in found if "burst of 1000" not in name and "burst of 5000" not in name], [])
+        self.assertEqual(running.run_count(rows, [some, everywhere], 1), len(rows) + len(found))
 
     def test_a_library_that_hangs_is_not_started_again(self):
         started = []
