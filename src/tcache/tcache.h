@@ -98,10 +98,12 @@ FAST size_t tcache_small_bytes(const void *block)
     if (UNLIKELY(slab >= load_acquire(&window.limit)))
         return 0;
     const uint32_t word = load_relaxed((const uint32_t *)base + slab);
+    if (UNLIKELY(word >> MAP_OWNER_SHIFT == 0)) /* a large block's number of slabs names no bin */
+        return 0;
     const struct bin_info *info = bin_info_of_map_word(word);
     const uint64_t product = slab_product(slab_divisor(info), (uintptr_t)block);
-    if (UNLIKELY(word >> MAP_OWNER_SHIFT == 0) || UNLIKELY(!slab_is_multiple(slab_divisor(info), product)) ||
-        UNLIKELY(product >> 32 >= info->block_count) || UNLIKELY(guard_is_on()))
+    if (UNLIKELY(!slab_is_multiple(slab_divisor(info), product)) || UNLIKELY(product >> 32 >= info->block_count) ||
+        UNLIKELY(guard_is_on()))
         return 0;
     if (info->block_bytes == 0) /* spares the callers a test */
         __builtin_unreachable();
