@@ -9,9 +9,13 @@
 #include "config/policy.h"
 #include "os/os.h"
 
-/* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do: 2 us at most, beside 16 page
- * faults. START_LOOKS for a run that is to begin with a SuperSlab, since low addresses are what that is for. */
-enum { RESIDENT_LOOKS = 512, START_LOOKS = 64 };
+enum {
+    RESIDENT_LOOKS = 512, /* SuperSlabs with free slabs that are looked at for one that holds pages, before any will do: 2 us at
+                             most, beside 16 page faults */
+    TRACK_SUPERSLABS = 16,
+    TRACK_SLABS = TRACK_SUPERSLABS * SUPERSLAB_SLABS,
+    TRACKS_MAX = 32, /* each is a mapping more, and records for 32 MiB */
+};
 
 struct arena_state arena = { .lock = LOCK_INIT(LOCK_ARENA) };
 FAR uint64_t arena_vacant[SUPERSLAB_LIMIT / 64];
@@ -150,8 +154,7 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
 {
     if (pages == RESIDENT && superslab_free_resident_count() < slabs)
         return SLAB_NONE;
-    unsigned looks = pages != RESIDENT ? UINT_MAX : alignment == SUPERSLAB_SLABS ? START_LOOKS : RESIDENT_LOOKS;
-    const uint32_t at_start = alignment == SUPERSLAB_SLABS ? mask32(slabs) : 0; /* few have room there: soon seen */
+    unsigned looks = pages != RESIDENT ? UINT_MAX : RESIDENT_LOOKS;
     uint32_t end = load_acquire(&arena.next);
     for (uint32_t w = window.first_superslab / 64; w * 64 < end; w++) {
         uint64_t word = load_acquire(&arena_vacant[w]);
@@ -163,7 +166,7 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
             const struct superslab *s = &superslab_table[superslab];
             uint32_t free_mask = load_relaxed(&s->free_mask);
             uint32_t among = pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask;
-            if (at_start != 0 ? (among & at_start) != at_start : runs_of(among, slabs) == 0) {
+            if (runs_of(among, slabs) == 0) {
                 if (free_mask == 0)
                     clear_vacant(superslab);
                 continue;
@@ -311,33 +314,65 @@ NEAR static uint32_t alloc_narrow(uint32_t slabs, uint32_t alignment, uint32_t *
     return slab;
 }
 
-uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed)
+static uint32_t alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t end, bool *zeroed)
 {
-    if (UNLIKELY(window.base == 0))
-        return SLAB_NONE;
-    uint32_t slab;
-    if (slabs <= SUPERSLAB_SLABS && alignment_slabs <= SUPERSLAB_SLABS) {
-        slab = alloc_narrow(slabs, alignment_slabs, hint, zeroed);
-    } else {
-        const uint32_t node = node_may_grow() ? node_self() : NODE_ANY;
-        slab = arena_alloc_wide(slabs, alignment_slabs, node, zeroed);
-        if (slab == SLAB_NONE && node != NODE_ANY)
-            slab = arena_alloc_wide(slabs, alignment_slabs, NODE_ANY, zeroed);
-    }
+    const uint32_t node = node_may_grow() ? node_self() : NODE_ANY;
+    uint32_t slab = arena_alloc_wide(slabs, alignment, end, node, zeroed);
+    if (slab == SLAB_NONE && node != NODE_ANY)
+        slab = arena_alloc_wide(slabs, alignment, end, NODE_ANY, zeroed);
     if (slab != SLAB_NONE)
         superslab_note_rise(slabs);
     return slab;
 }
 
-uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed)
+uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed)
 {
-    uint32_t used;
-    if (window.base == 0)
+    if (UNLIKELY(window.base == 0))
         return SLAB_NONE;
-    const uint32_t slab = claim_anywhere(RESIDENT, node_self(), slabs, SUPERSLAB_SLABS, &used, zeroed);
+    if (slabs > SUPERSLAB_SLABS || alignment_slabs > SUPERSLAB_SLABS)
+        return alloc_wide(slabs, alignment_slabs, window.superslab_max, zeroed);
+    const uint32_t slab = alloc_narrow(slabs, alignment_slabs, hint, zeroed);
     if (slab != SLAB_NONE)
         superslab_note_rise(slabs);
     return slab;
+}
+
+/* The number of SuperSlabs before the first track: tracks are of addresses, as alignments are. */
+static uint32_t first_track(void)
+{
+    const uint32_t base_number = (uint32_t)(window.base >> SUPERSLAB_SHIFT) % TRACK_SUPERSLABS;
+    return (uint32_t)align_up(window.first_superslab + base_number, TRACK_SUPERSLABS) - base_number;
+}
+
+/* The lowest first; but one that would have to be mapped after the others, if the run lies in one SuperSlab. */
+uint32_t arena_alloc_in_track(uint32_t slabs, bool *zeroed)
+{
+    if (UNLIKELY(window.base == 0) || slabs > TRACK_SLABS)
+        return SLAB_NONE;
+    const uint32_t next = load_acquire(&arena.next), node = node_self(), mask = mask32(slabs);
+    uint32_t superslab = first_track(), end = superslab + TRACKS_MAX * TRACK_SUPERSLABS;
+    end = end < window.superslab_max ? end : window.superslab_max;
+    bool may_have = false; /* alloc_wide looks under the lock: where this may be vain often, it is not to be asked */
+    for (; superslab < end; superslab += TRACK_SUPERSLABS) {
+        const struct superslab *s = &superslab_table[superslab];
+        if (superslab >= next || load_relaxed(&s->state) == SUPERSLAB_ABSENT) {
+            may_have = true;
+            if (superslab >= next || slabs > SUPERSLAB_SLABS)
+                break;
+            continue;
+        }
+        if ((load_relaxed(&s->free_mask) & mask) != mask)
+            continue;
+        may_have = true;
+        if (slabs > SUPERSLAB_SLABS)
+            break;
+        const uint32_t slab = claim_in(superslab, ANY, node, slabs, SUPERSLAB_SLABS, zeroed);
+        if (slab != SLAB_NONE) {
+            superslab_note_rise(slabs);
+            return slab;
+        }
+    }
+    return may_have ? alloc_wide(slabs, TRACK_SLABS, end, zeroed) : SLAB_NONE;
 }
 
 void arena_free_moved(uint32_t slab, uint32_t slabs)

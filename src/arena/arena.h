@@ -16,9 +16,9 @@
  * first, and the one used last; NULL: no preference. *zeroed: the whole run reads as zero. Returns the first slab, or
  * SLAB_NONE when the window or memory is exhausted. */
 uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, bool *zeroed);
-/* For large blocks that are hardly written to: a run that begins with a SuperSlab whose free slabs hold pages. SLAB_NONE:
- * there is none near the window's beginning. */
-uint32_t arena_alloc_at_start(uint32_t slabs, bool *zeroed);
+/* The same for large blocks that are hardly written to: at the beginning of one of the first tracks, of 32 MiB of addresses
+ * each. SLAB_NONE: none has so much room. */
+uint32_t arena_alloc_in_track(uint32_t slabs, bool *zeroed);
 /* The run's map words are zero already. Its pages stay until they decay. */
 void arena_free(uint32_t slab, uint32_t slabs);
 /* The same for a run whose pages were moved away: it is mapped and reads as zero. What usage_take has granted for the

@@ -66,8 +66,8 @@ size_t arena_purge_claimed(uint32_t superslab, uint32_t slabs);
 enum os_map_result arena_map_superslabs(uint32_t from, uint32_t to, uint32_t claimed_last);
 /* superslab_claim_exact, and when it was refused the SuperSlab is noted as vacant. */
 bool arena_claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed, uint64_t *held);
-/* Claims a run that is wider or to be aligned to more than a SuperSlab. */
-uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, bool *zeroed);
+/* Claims a run that is wider or to be aligned to more than a SuperSlab; below the SuperSlab `end`. */
+uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t end, uint32_t node, bool *zeroed);
 
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);

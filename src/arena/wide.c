@@ -77,7 +77,7 @@ static uint32_t next_for_wide(uint32_t start, uint32_t mask)
     return arena.lowest_absent;
 }
 
-uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, bool *zeroed)
+uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t end, uint32_t node, bool *zeroed)
 {
     uint32_t count = (slabs + SUPERSLAB_SLABS - 1) / SUPERSLAB_SLABS;
     uint32_t step = alignment > SUPERSLAB_SLABS ? alignment / SUPERSLAB_SLABS : 1;
@@ -88,7 +88,7 @@ uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t node, boo
     uint32_t start = window.first_superslab;
     for (;;) {
         start = (uint32_t)align_up(next_for_wide(start, wide_mask(slabs, 0)) + base_number, step) - base_number;
-        if (start >= window.superslab_max || count > window.superslab_max - start)
+        if (start >= end || count > end - start)
             break;
         if (start + count > arena.next && !window_grow(start + count - 1))
             break;

@@ -6,6 +6,7 @@
 #include "arena/usage.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "config/policy.h"
 #include "large/huge.h"
 #include "large/sparse.h"
 #include "os/os.h"
@@ -15,7 +16,7 @@ struct large_record {
     uint64_t usable_bytes;
     uint32_t offset; /* bytes of the run before the block; whole pages */
     bool was_zero;   /* when it was handed out, or grew, all of it read as zero; and it may be read when it is freed */
-    bool has_lead;   /* the slab before the run is its own, too: nothing is in it */
+    uint8_t lead;    /* so many slabs before the run are its own, too: nothing is in them */
 };
 _Static_assert(sizeof(struct large_record) <= SLAB_RECORD_LENT_BYTES, "it has that room in a slab's record");
 
@@ -24,6 +25,9 @@ enum {
     MOVE_MIN_SLABS = 32, /* a run that cannot grow where it stands is moved by page tables from this size on */
     MOVED_MAX = 64,     /* blocks outside the window beyond which runs are copied: each is a mapping more */
 };
+
+/* No run of blocks that stand apart begins at less than a multiple of this. */
+#define LANE_BYTES ((size_t)256 << 10)
 
 /* A huge block stays one when it shrinks to no less than this. */
 #define HUGE_STAYS_BYTES ((size_t)8 * SLAB_BYTES)
@@ -58,27 +62,53 @@ static uint32_t offset_in_run(uint32_t slabs, size_t usable_bytes, size_t alignm
     return slabs < END_MIN_SLABS ? 0 : (uint32_t)align_down(spare_bytes, alignment);
 }
 
-/* What is hardly written to takes up addresses and a few pages. So its runs begin at few places, where those of many sizes
- * have the same first pages: narrow ones with a SuperSlab, wide ones at a multiple of the power of two not below their
- * size. Blocks that are filled stand as close as they can: what is between them holds pages, too. */
-static uint32_t take_sparse_run(uint32_t slabs, bool *has_lead, bool *zeroed)
+struct run {
+    uint32_t slab; /* SLAB_NONE: there is no such run */
+    uint32_t slabs, offset, lead;
+};
+
+/* A run for a block that ends at a quarter of the power of two not below its size, or at every `step` slabs if that is less: it
+ * begins with a track, or at a multiple of that power of two. */
+static struct run run_apart(size_t usable_bytes, size_t alignment, uint32_t step, bool in_track, bool *zeroed)
 {
-    if (slabs <= SUPERSLAB_SLABS)
-        return arena_alloc_at_start(slabs, zeroed);
-    /* With so few starts it is less in all if first pages are any of two slabs and last pages those of every second. */
-    const bool odd = slabs % 2 != 0;
-    const uint32_t slab = arena_alloc(slabs + odd, 2u << highest_bit(slabs - 1), NULL, zeroed);
-    *has_lead = slab != SLAB_NONE && odd;
-    return slab + *has_lead;
+    const size_t power = (size_t)2 << highest_bit(usable_bytes - 1);
+    const size_t bytes = align_up(usable_bytes, power / 4 < step * SLAB_BYTES ? power / 4 : step * SLAB_BYTES);
+    const size_t before = align_down(bytes - usable_bytes, alignment);
+    const uint32_t lead = (uint32_t)(before / SLAB_BYTES), slabs = slabs_for(bytes);
+    const uint32_t multiple = slabs_for(power > LANE_BYTES ? power : LANE_BYTES);
+    const uint32_t slab = in_track ? arena_alloc_in_track(slabs, zeroed) : arena_alloc(slabs, multiple, NULL, zeroed);
+    return (struct run){ slab == SLAB_NONE ? SLAB_NONE : slab + lead, slabs - lead, (uint32_t)(before % SLAB_BYTES), lead };
 }
 
-static uint32_t take_run(uint32_t slabs, uint32_t alignment_slabs, bool *has_lead, bool *zeroed)
+/* What is hardly written to takes up addresses and a few pages. So its runs begin at few places, where blocks of all sizes
+ * have the same first and last pages. With first pages any of a, and last pages one in a, they touch a + P / a pages of P:
+ * few, where P is a track, if a is that of eight slabs, and where blocks have but their own power of two, that of one.
+ * Blocks that are filled stand as close as they can: what is between them holds pages, too. */
+static struct run take_sparse_run(size_t usable_bytes, size_t alignment, bool *zeroed)
 {
-    uint32_t slab = SLAB_NONE;
-    *has_lead = false;
-    if (slabs >= SPARSE_MIN_SLABS && alignment_slabs == 1 && sparse_blocks())
-        slab = take_sparse_run(slabs, has_lead, zeroed);
-    return slab != SLAB_NONE ? slab : arena_alloc(slabs, alignment_slabs, NULL, zeroed);
+    struct run r = { .slab = SLAB_NONE };
+    if (usable_bytes > LANE_BYTES) /* records of a track are a page more, too much beside smaller ones */
+        r = run_apart(usable_bytes, alignment, 8, true, zeroed);
+    return r.slab != SLAB_NONE ? r : run_apart(usable_bytes, alignment, 1, false, zeroed);
+}
+
+/* Under a limit every slab that was ever used counts, and so do records of addresses: blocks do not stand apart then. */
+static bool stand_apart(size_t usable_bytes)
+{
+    return sparse_blocks(usable_bytes) && load_relaxed(&policy_live.memory_limit_bytes) == NO_MEMORY_LIMIT;
+}
+
+static struct run take_run(size_t usable_bytes, size_t alignment, bool *zeroed)
+{
+    if (alignment <= SLAB_BYTES && stand_apart(usable_bytes)) {
+        const struct run r = take_sparse_run(usable_bytes, alignment, zeroed);
+        if (r.slab != SLAB_NONE)
+            return r;
+    }
+    const uint32_t slabs = slabs_for(usable_bytes);
+    const uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
+    const uint32_t slab = arena_alloc(slabs, alignment_slabs, NULL, zeroed);
+    return (struct run){ slab, slabs, offset_in_run(slabs, usable_bytes, alignment), 0 };
 }
 
 void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
@@ -86,21 +116,19 @@ void *large_alloc(size_t bytes, size_t alignment, bool *zeroed)
     if (bytes == 0)
         bytes = 1;
     if (bytes <= LARGE_MAX_BYTES && alignment <= LARGE_MAX_BYTES) {
-        uint32_t slabs = slabs_for(bytes);
-        uint32_t alignment_slabs = alignment <= SLAB_BYTES ? 1 : (uint32_t)(alignment >> SLAB_SHIFT);
-        bool has_lead;
-        uint32_t slab = take_run(slabs, alignment_slabs, &has_lead, zeroed);
-        if (slab != SLAB_NONE) {
-            struct large_record *r = record_of(slab);
-            r->usable_bytes = usable_for(bytes);
-            r->offset = offset_in_run(slabs, r->usable_bytes, alignment);
+        const size_t usable_bytes = usable_for(bytes);
+        const struct run run = take_run(usable_bytes, alignment, zeroed);
+        if (run.slab != SLAB_NONE) {
+            struct large_record *r = record_of(run.slab);
+            r->usable_bytes = usable_bytes;
+            r->offset = run.offset;
             /* Who asks for whole pages may have taken the right to read them away, or have kept them from a forked child. */
             r->was_zero = *zeroed && alignment < os_page_bytes();
-            r->has_lead = has_lead;
-            store_release(window_word(slab), MAP_LARGE + slabs);
+            r->lead = (uint8_t)run.lead;
+            store_release(window_word(run.slab), MAP_LARGE + run.slabs);
             fetch_add_relaxed(&totals.run_bytes, r->usable_bytes);
             fetch_add_relaxed(&totals.runs_taken, 1);
-            return (char *)window_slab_address(slab) + r->offset;
+            return (char *)window_slab_address(run.slab) + run.offset;
         }
     }
     void *block = huge_alloc_spare(bytes, alignment);
@@ -161,9 +189,9 @@ void large_free(void *block)
     uint32_t slabs = map_run_slabs(word);
     const struct large_record r = *record_of(slab);
     end_run(slab, slabs, &r, &totals.runs_freed);
-    if (slabs >= SPARSE_MIN_SLABS && r.was_zero)
+    if (r.was_zero)
         sparse_look(block, r.usable_bytes);
-    arena_free(slab - r.has_lead, slabs + r.has_lead);
+    arena_free(slab - r.lead, slabs + r.lead);
     arena_note_freed(slabs * SLAB_BYTES);
 }
 
@@ -259,8 +287,8 @@ static void *move_out(uint32_t slab, uint32_t slabs, size_t bytes)
     if (new_bytes < run_bytes)
         usage_give(run_bytes - new_bytes);
     end_run(slab, slabs, &r, &totals.runs_moved);
-    if (r.has_lead)
-        arena_free(slab - 1, 1); /* its pages were not moved: an earlier block may have left some */
+    if (r.lead != 0)
+        arena_free(slab - r.lead, r.lead); /* its pages were not moved: an earlier block may have left some */
     arena_free_moved(slab, slabs);
     huge_advise_moved(moved, new_bytes);
     spare_note_mapped(new_bytes);
@@ -285,7 +313,7 @@ static void *move_to_spare(uint32_t slab, uint32_t slabs, size_t bytes)
     const struct large_record r = *record_of(slab);
     memcpy(to, (char *)window_slab_address(slab) + r.offset, r.usable_bytes);
     end_run(slab, slabs, &r, &totals.runs_moved);
-    arena_free(slab - r.has_lead, slabs + r.has_lead);
+    arena_free(slab - r.lead, slabs + r.lead);
     huge_enter(to, new_bytes);
     arena_note_freed(slabs * SLAB_BYTES);
     return to;

@@ -13,7 +13,10 @@ enum {
     SURE_FREES = 8, /* blocks to be looked at for one that is, once it is sure */
 };
 
-uint32_t sparse_in_row;
+uint32_t sparse_in_row[SPARSE_GROUPS];
+/* 1: a block of the upper group has been looked at. Until then what is known of the lower one goes for both: a program whose
+ * sizes grow would have its first large blocks stand where they then never stand again. Atomic relaxed; written by who looks. */
+static uint32_t upper_is_known;
 static uint32_t looks_no_more; /* 1: in a forked child. Atomic relaxed; written by the thread that recovers it */
 
 static bool reads_zero(const char *page, size_t bytes)
@@ -37,14 +40,19 @@ static bool is_sparse(const char *block, size_t bytes)
 
 void sparse_look(const char *block, size_t bytes)
 {
-    if (load_relaxed(&looks_no_more) != 0)
+    if (load_relaxed(&looks_no_more) != 0 || bytes < 2 * LOOKS * os_page_bytes())
         return;
-    const uint32_t before = load_relaxed(&sparse_in_row);
+    uint32_t *const in_row = &sparse_in_row[sparse_group(bytes)];
+    const uint32_t before = load_relaxed(in_row);
     const bool skips = before >= SPARSE_SURE && before < SPARSE_SURE + SURE_FREES - 1;
     if (!skips && !is_sparse(block, bytes))
-        store_relaxed(&sparse_in_row, 0);
+        store_relaxed(in_row, 0);
     else
-        store_relaxed(&sparse_in_row, before < SPARSE_SURE + SURE_FREES - 1 ? before + 1 : SPARSE_SURE);
+        store_relaxed(in_row, before < SPARSE_SURE + SURE_FREES - 1 ? before + 1 : SPARSE_SURE);
+    if (sparse_group(bytes) != 0)
+        store_relaxed(&upper_is_known, 1);
+    else if (load_relaxed(&upper_is_known) == 0)
+        store_relaxed(&sparse_in_row[1], load_relaxed(in_row));
 }
 
 void sparse_stop_looking(void)
