@@ -337,7 +337,7 @@ uint32_t arena_alloc(uint32_t slabs, uint32_t alignment_slabs, uint32_t *hint, b
     return slab;
 }
 
-/* The number of SuperSlabs before the first track: tracks are of addresses, as alignments are. */
+/* The SuperSlab that the first track begins with: tracks are of addresses, as alignments are. */
 static uint32_t first_track(void)
 {
     const uint32_t base_number = (uint32_t)(window.base >> SUPERSLAB_SHIFT) % TRACK_SUPERSLABS;
@@ -352,7 +352,7 @@ uint32_t arena_alloc_in_track(uint32_t slabs, bool *zeroed)
     const uint32_t next = load_acquire(&arena.next), node = node_self(), mask = mask32(slabs);
     uint32_t superslab = first_track(), end = superslab + TRACKS_MAX * TRACK_SUPERSLABS;
     end = end < window.superslab_max ? end : window.superslab_max;
-    bool may_have = false; /* alloc_wide looks under the lock: where this may be vain often, it is not to be asked */
+    bool may_have = false; /* alloc_wide looks under the lock, and not where it often would in vain */
     for (; superslab < end; superslab += TRACK_SUPERSLABS) {
         const struct superslab *s = &superslab_table[superslab];
         if (superslab >= next || load_relaxed(&s->state) == SUPERSLAB_ABSENT) {
