@@ -242,7 +242,7 @@ class Compare(unittest.TestCase):
         self.assertLess(text.index("# Benchmarks of hakmem"), text.index("## Measured beside others"))
 
     def test_profiles(self):
-        document, text = self.run_json("--suite", "profiles", "--rounds", "2", "--seconds", "0.02", "--idle", "1",
+        document, text = self.run_json("--suite", "profiles", "--rounds", "1", "--seconds", "0.02", "--idle", "1",
                                        "--work", "0.002", "--only", "^(random_mixed.*|burst of 600|"
                                        "64 threads burst and block, small.*)$")
         self.assertEqual([name for name, facts in document["libraries"].items() if facts["role"] == "subject"],
