@@ -4,8 +4,9 @@
  * would be the end of it. After mlockall the process starts threads, which allocate and free; it then allocates until
  * nothing is left, frees all of it, and must be able to start threads and allocate again.
  *
- * Where the administrator allows no such limit, addresses are limited instead: then every mapping counts likewise, though
- * nothing is locked. */
+ * Where the administrator allows less, as much is taken as he does, by one thread with a small stack; where even the
+ * program itself is too much for that, addresses are limited instead: then every mapping counts likewise, though nothing
+ * is locked. */
 #define _GNU_SOURCE
 #include "alloc.h"
 #include "common.h"
@@ -18,12 +19,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { NOBODY = 65534, BLOCKS = 200, ROUNDS = 50, HOARD_MAX = 4096 };
+enum { NOBODY = 65534, BLOCKS = 200, ROUNDS = 50, HOARD_MAX = 4096, OVERHEAD_MIB = 6 };
 #define STACK_BYTES (256 * KIB)
 #define HOARD_BLOCK_BYTES (64 * KIB)
 
 static uint64_t limit_mib = 64;
 static uint64_t thread_count = 4;
+static bool has_room_for_stacks = true; /* of libc's size */
 
 static void *churn(void *stream)
 {
@@ -53,7 +55,7 @@ static void run_threads(const char *when)
     pthread_attr_setstacksize(&small, STACK_BYTES);
     for (uintptr_t i = 0; i < thread_count; i++) {
         /* The first one as most programs start them: libc's stacks have as much as RLIMIT_STACK says. */
-        const int error = pthread_create(&threads[i], i == 0 ? NULL : &small, churn, (void *)i);
+        const int error = pthread_create(&threads[i], i == 0 && has_room_for_stacks ? NULL : &small, churn, (void *)i);
         if (error != 0) {
             stress_fail("cannot start a thread %s: %s", when, strerror(error));
         }
@@ -76,8 +78,8 @@ static void take_everything(void)
     if (errno != ENOMEM) {
         stress_fail("malloc failed with %s", strerror(errno));
     }
-    /* What is not had by the library and the stacks: the hoard is most of the limit. */
-    if (count * HOARD_BLOCK_BYTES < limit_mib * MIB / 2) {
+    /* The program, the library and the stacks that libc keeps take some MiB. */
+    if (count * HOARD_BLOCK_BYTES * 2 + OVERHEAD_MIB * MIB < limit_mib * MIB) {
         stress_fail("no more than %zu KiB were to be had under a limit of %d MiB", count * HOARD_BLOCK_BYTES / KIB,
                     (int)limit_mib);
     }
@@ -88,16 +90,29 @@ static void take_everything(void)
     printf("locked: %zu MiB were to be had under a limit of %d\n", count * HOARD_BLOCK_BYTES / MIB, (int)limit_mib);
 }
 
-/* False: the limit is not to be had. */
+/* False: what may be locked is too little. */
 static bool lock_all(void)
 {
-    const struct rlimit limit = {limit_mib * MIB, limit_mib * MIB};
+    struct rlimit limit = {limit_mib * MIB, limit_mib * MIB};
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) {
+        getrlimit(RLIMIT_MEMLOCK, &limit);
+        limit.rlim_cur = limit.rlim_max;
+    }
     /* It holds neither for root nor for whoever may lock as much as he likes. */
     if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (geteuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) != 0)) {
         return false;
     }
+    const bool is_less = limit.rlim_cur < limit_mib * MIB;
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+        if (is_less) {
+            return false;
+        }
         stress_fail("mlockall: %s", strerror(errno));
+    }
+    if (is_less) {
+        limit_mib = limit.rlim_cur / MIB;
+        thread_count = 1;
+        has_room_for_stacks = false;
     }
     return true;
 }
@@ -105,7 +120,7 @@ static bool lock_all(void)
 int main(int argc, char **argv)
 {
     const struct stress_option options[] = {
-        {"limit", "MiB that may be locked", &limit_mib, 1, 1000, NULL},
+        {"limit", "MiB that may be locked", &limit_mib, 16, 200, NULL},
         {"threads", "threads at a time", &thread_count, 1, STRESS_MAX_THREADS, NULL},
     };
     stress_parse(argc, argv, "Allocates with all memory locked, under a limit.", options,
@@ -116,7 +131,7 @@ int main(int argc, char **argv)
     if (!is_locked && setrlimit(RLIMIT_AS, &limit) != 0) {
         stress_fail("neither locked memory nor addresses can be limited: %s", strerror(errno));
     }
-    printf("locked: %d MiB of %s\n", (int)limit_mib, is_locked ? "locked memory" : "addresses, as RLIMIT_MEMLOCK is lower");
+    printf("locked: %d MiB of %s\n", (int)limit_mib, is_locked ? "locked memory" : "addresses, as RLIMIT_MEMLOCK is too low");
     run_threads("at first");
     take_everything();
     run_threads("after malloc had failed");
