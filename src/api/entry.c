@@ -18,7 +18,7 @@ static NOINLINE void *malloc_missed(size_t bytes)
 void *api_malloc_slow(size_t bytes)
 {
     if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
-        void *block = hot_pop_medium(bytes);
+        void *block = hot_pop_medium(bytes, bin_medium_offset);
         if (LIKELY(block != NULL))
             return block;
     }
@@ -43,7 +43,7 @@ void *api_calloc_slow(size_t bytes)
 static NOINLINE void *malloc_or_null(size_t bytes)
 {
     if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
-        void *block = hot_pop_medium(bytes);
+        void *block = hot_pop_medium(bytes, bin_medium_offset);
         if (LIKELY(block != NULL))
             return block;
     }
@@ -140,7 +140,7 @@ FAST void *aligned_hit(size_t alignment, size_t bytes)
     const size_t whole = (bytes + mask) & ~mask;
     if (UNLIKELY((alignment & mask) != 0 || whole - 1 >= MEDIUM_MAX_BYTES))
         return NULL;
-    return whole <= TINY_MAX_BYTES ? hot_pop_tiny(whole) : hot_pop_medium(whole);
+    return whole <= TINY_MAX_BYTES ? hot_pop_tiny(whole) : hot_pop_medium(whole, bin_aligned_offset);
 }
 
 static NOINLINE void *aligned_or_enomem(size_t alignment, size_t bytes)

@@ -1,12 +1,13 @@
 /* Sizes and bins. A bin is one block size. Bins 0..23 are the tiny bins of config/classes.h, 24..40 the medium ones,
  * four per doubling up to 32 KiB, and one more just above 4 KiB, for pages that a program prefixes with a header of its own
- * (decision 0018). A bin's blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that the run's first slab
+ * (decision 0018). There are two for 8 KiB: where pages are not asked for, neighbours share one (decision 0037). A bin's
+ * blocks are cut from runs of 1, 2 or 4 slabs, aligned to their size, so that the run's first slab
  * is found by masking and the unused tail stays below 7 %.
  *
  *   request n --(n+15)/16--> tiny table       n <= 2048
- *             --(n+511)/512-> medium table    n <= 32768
+ *             --(n+511)/512-> medium table    n <= 32768, and another where an alignment is asked for
  *
- * Both tables hold byte offsets (bin * BIN_STRIDE_BYTES): the same number the slab map holds, and the offset of the
+ * All tables hold byte offsets (bin * BIN_STRIDE_BYTES): the same number the slab map holds, and the offset of the
  * bin's magazine in the thread's hot block. */
 #ifndef HAKMEM_SLAB_SIZECLASS_H
 #define HAKMEM_SLAB_SIZECLASS_H
@@ -17,7 +18,7 @@
 #include "config/classes.h"
 
 
-#define MEDIUM_BIN_COUNT 17u
+#define MEDIUM_BIN_COUNT 18u
 #define BIN_COUNT (TINY_BIN_COUNT + MEDIUM_BIN_COUNT)
 #define MEDIUM_MAX_BYTES 32768u
 #define BIN_STRIDE_BYTES 16u /* sizeof(struct magazine) in the hot block */
@@ -39,6 +40,7 @@ _Static_assert(sizeof(struct bin_info) == BIN_STRIDE_BYTES, "map words hold offs
 
 extern const struct bin_info bin_table[BIN_COUNT];
 extern const uint16_t bin_medium_offset[MEDIUM_TABLE_COUNT];
+extern const uint16_t bin_aligned_offset[MEDIUM_TABLE_COUNT]; /* the same of a size that is a multiple of its alignment */
 
 FAST const struct bin_info *bin_info(unsigned bin)
 {
@@ -63,7 +65,7 @@ FAST uint32_t bin_block_index(const struct bin_info *info, uint32_t offset)
     return (uint32_t)(((uint64_t)offset * info->reciprocal) >> 32);
 }
 
-/* The smallest bin that holds `bytes` (<= MEDIUM_MAX_BYTES). */
+/* The bin for `bytes` (<= MEDIUM_MAX_BYTES): the smallest, but not that of whole pairs of pages. */
 unsigned bin_of_size(size_t bytes);
 /* The smallest bin for `bytes` whose blocks are all aligned to `alignment` (<= MEDIUM_MAX_BYTES), or BIN_COUNT. */
 unsigned bin_of_aligned(size_t bytes, size_t alignment);

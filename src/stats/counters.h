@@ -6,7 +6,7 @@
 
 #include "base/attr.h"
 
-#define COUNTERS_BIN_COUNT 41u /* slab/sizeclass.h's BIN_COUNT; snapshot.c checks it */
+#define COUNTERS_BIN_COUNT 42u /* slab/sizeclass.h's BIN_COUNT; snapshot.c checks it */
 
 /* One bin, over all heaps. "Over the life" counts up from the start of the process and never falls. */
 struct bin_counters {

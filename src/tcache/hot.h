@@ -154,10 +154,10 @@ FAST void *hot_malloc(size_t bytes, hot_malloc_slow_fn slow)
     return slow(bytes);
 }
 
-/* TINY_MAX_BYTES < bytes <= MEDIUM_MAX_BYTES. NULL: a miss. */
-FAST void *hot_pop_medium(size_t bytes)
+/* TINY_MAX_BYTES < bytes <= MEDIUM_MAX_BYTES; offsets: bin_medium_offset or bin_aligned_offset. NULL: a miss. */
+FAST void *hot_pop_medium(size_t bytes, const uint16_t *offsets)
 {
-    return hot_pop(hot_magazine(hot_anchor(), bin_medium_offset[(bytes + 511) / 512]));
+    return hot_pop(hot_magazine(hot_anchor(), offsets[(bytes + 511) / 512]));
 }
 
 /* slow: NULL, huge blocks, and everything that is wrong. foreign: the map says that the block is not this thread's, but some

@@ -12,8 +12,8 @@
 #define BIN_512 15u  /* 128 blocks a slab, 8 on a page of 4 KiB */
 #define BIN_3072 25u /* 21 blocks a slab, over the edges of pages */
 #define BIN_4096 27u
-#define BIN_20K 37u /* 12 blocks in a run of four slabs, five pages each */
-#define BIN_32K 40u
+#define BIN_20K 38u /* 12 blocks in a run of four slabs, five pages each */
+#define BIN_32K 41u
 
 #define SHIFT 12u
 

@@ -5,7 +5,7 @@
 #define BIN_48 2u    /* runs of one slab with an unused tail */
 #define BIN_64 3u    /* 1024 blocks a slab */
 #define BIN_2048 23u /* 32 blocks a slab, which end where the next slab begins */
-#define BIN_32K 40u  /* 8 blocks in a run of four slabs */
+#define BIN_32K 41u  /* 8 blocks in a run of four slabs */
 
 enum { BLOCKS = 256, BATCH = 64 };
 

@@ -6,7 +6,7 @@
 #define BIN_64 3u    /* 1024 blocks a slab, bitmap words out of line */
 #define BIN_1024 19u /* 64 blocks a slab */
 #define BIN_2048 23u /* 32 blocks a slab */
-#define BIN_32K 40u  /* 8 blocks in a run of four slabs */
+#define BIN_32K 41u  /* 8 blocks in a run of four slabs */
 
 static void *blocks[8192];
 

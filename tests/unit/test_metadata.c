@@ -10,7 +10,7 @@
 
 #define BIN_64 3u   /* 1024 blocks a slab */
 #define BIN_192 9u  /* the smallest whose bitmaps fit the records */
-#define BIN_32K 40u
+#define BIN_32K 41u
 
 static void *blocks[4096];
 

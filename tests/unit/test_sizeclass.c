@@ -3,19 +3,27 @@
 #include "slab/sizeclass.h"
 #include "tcache/hot.h"
 
-static unsigned smallest_that_fits(size_t bytes)
+enum { WHOLE_PAGES_BYTES = 8192, SHARED_PAGES_BYTES = 8256 }; /* two bins for the same sizes: decision 0037 */
+
+static unsigned smallest_but(size_t but, size_t bytes)
 {
     unsigned bin = 0;
-    while (bin_table[bin].block_bytes < bytes)
+    while (bin_table[bin].block_bytes < bytes || bin_table[bin].block_bytes == but)
         bin++;
     return bin;
+}
+
+/* A bin of its own for sizes of 8,193 to 8,256 would do good to nobody. */
+static unsigned for_malloc(size_t bytes)
+{
+    return smallest_but(bytes > WHOLE_PAGES_BYTES ? SHARED_PAGES_BYTES : WHOLE_PAGES_BYTES, bytes);
 }
 
 static void test_every_size_gets_the_smallest_bin(void **state)
 {
     (void)state;
     for (size_t bytes = 0; bytes <= MEDIUM_MAX_BYTES; bytes++)
-        assert_int_equal(bin_of_size(bytes), smallest_that_fits(bytes));
+        assert_int_equal(bin_of_size(bytes), for_malloc(bytes));
     assert_int_equal(bin_table[BIN_COUNT - 1].block_bytes, MEDIUM_MAX_BYTES);
     assert_int_equal(bin_table[TINY_BIN_COUNT - 1].block_bytes, TINY_MAX_BYTES);
 }
@@ -33,7 +41,7 @@ static void test_hit_path_tables_agree(void **state)
     for (size_t bytes = 0; bytes <= TINY_MAX_BYTES; bytes++)
         assert_int_equal(hot_static.tiny_top[bytes], bin_of_size(bytes) * HOT_TOP_STRIDE);
     for (size_t bytes = TINY_MAX_BYTES + 1; bytes <= MEDIUM_MAX_BYTES; bytes++)
-        assert_int_equal(bin_medium_offset[(bytes + 511) / 512], smallest_that_fits(bytes) * BIN_STRIDE_BYTES);
+        assert_int_equal(bin_medium_offset[(bytes + 511) / 512], for_malloc(bytes) * BIN_STRIDE_BYTES);
 }
 
 static void test_waste_is_bounded(void **state)
@@ -46,6 +54,16 @@ static void test_waste_is_bounded(void **state)
         else
             assert_true((block - bytes) * 5 <= block); /* a fifth */
     }
+}
+
+static void test_neighbours_of_8_kib_share_a_page(void **state)
+{
+    (void)state;
+    const size_t block = bin_table[bin_of_size(WHOLE_PAGES_BYTES)].block_bytes, page = 4096;
+    const unsigned count = bin_table[bin_of_size(WHOLE_PAGES_BYTES)].block_count;
+    for (unsigned i = 1; i + 1 < count; i++) /* the last byte of one, the first of the next */
+        assert_int_equal((i * block + WHOLE_PAGES_BYTES - 1) / page, (i + 1) * block / page);
+    assert_int_equal(block % 64, 0); /* whole cache lines */
 }
 
 static void test_bins_are_sound(void **state)
@@ -95,7 +113,8 @@ static void test_aligned(void **state)
         for (size_t bytes = 0; bytes <= MEDIUM_MAX_BYTES + 2; bytes += bytes < 300 ? 1 : 37) {
             unsigned want = BIN_COUNT;
             for (unsigned bin = BIN_COUNT; bin-- > 0;)
-                if (bin_table[bin].block_bytes >= bytes && bin_table[bin].block_bytes % alignment == 0)
+                if (bin_table[bin].block_bytes >= bytes && bin_table[bin].block_bytes % alignment == 0 &&
+                    bin_table[bin].block_bytes != SHARED_PAGES_BYTES)
                     want = bin;
             assert_int_equal(bin_of_aligned(bytes, alignment), want);
         }
@@ -111,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_bins_are_those_that_users_configure),
         cmocka_unit_test(test_hit_path_tables_agree),
         cmocka_unit_test(test_waste_is_bounded),
+        cmocka_unit_test(test_neighbours_of_8_kib_share_a_page),
         cmocka_unit_test(test_bins_are_sound),
         cmocka_unit_test(test_reciprocals_tell_multiples_from_others),
         cmocka_unit_test(test_aligned),

@@ -5,7 +5,7 @@
 
 #define BIN 23u /* 2048 bytes, 32 blocks a slab */
 #define SLAB_BLOCKS 32u
-#define RUN_BIN 36u /* 20480 bytes, runs of four slabs */
+#define RUN_BIN 37u /* 16384 bytes, runs of four slabs */
 
 static void *blocks[4096];
 

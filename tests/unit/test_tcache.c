@@ -53,7 +53,7 @@ static void test_hot_blocks_come_back_first(void **state)
     give(a);
     a = tcache_malloc_slow(9000);
     give(a);
-    assert_ptr_equal(hot_pop_medium(9000), a);
+    assert_ptr_equal(hot_pop_medium(9000, bin_medium_offset), a);
     assert_int_equal(tcache_usable_bytes(a), 10240);
     give(a);
 }
