@@ -106,14 +106,20 @@ bool heap_retire_slab(struct heap *h, uint32_t slab)
     return true;
 }
 
-/* The slab's last block has come back. One empty slab may stay with its bin, against flapping. */
+/* The slab's last block has come back. It may stay with its bin, against flapping, if it is the only one; or if it is a run of
+ * several slabs, and the bin has left one empty before and been refilled since: then blocks come and go, while the end of a
+ * burst is one empty slab after the other. The next bin would cut the run into blocks of another size, and touch other pages
+ * of it (decision 0037). */
 void heap_slab_emptied(struct heap *h, uint32_t slab)
 {
     const struct slab *s = slab_at(slab);
-    const struct heap_bin *b = &h->bins[s->bin];
+    struct heap_bin *b = &h->bins[s->bin];
+    const uint32_t refills = (uint32_t)b->refill_count;
+    const bool is_alone = b->list == slab && s->next == SLAB_NONE;
+    const bool is_wanted = s->run_slabs > 1 && b->emptied_refills != 0 && refills != b->emptied_refills;
+    b->emptied_refills = refills;
     h->empty_count++;
-    bool alone = b->list == slab && s->next == SLAB_NONE;
-    if (!alone || h->empty_count > HEAP_EMPTY_MAX)
+    if ((!is_alone && !is_wanted) || h->empty_count > HEAP_EMPTY_MAX)
         heap_retire_slab(h, slab);
 }
 
@@ -303,7 +309,7 @@ bool heap_age(struct heap *h, bool all)
         heap_drain(h);
     for (unsigned bin = 0; bin < BIN_COUNT && h->empty_count != 0; bin++) {
         struct heap_bin *b = &h->bins[bin];
-        if (all || b->refill_count == b->aged_refill_count) {
+        if (all || (int32_t)(b->emptied_refills - b->aged_refills) <= 0) { /* none has been left empty and taken up again */
             for (uint32_t slab = b->list, next; slab != SLAB_NONE; slab = next) {
                 const struct slab *s = slab_at(slab);
                 next = s->next;
@@ -313,7 +319,7 @@ bool heap_age(struct heap *h, bool all)
         }
     }
     for (unsigned bin = 0; bin < BIN_COUNT; bin++)
-        h->bins[bin].aged_refill_count = h->bins[bin].refill_count;
+        h->bins[bin].aged_refills = (uint32_t)h->bins[bin].refill_count;
     uint32_t unused = all ? h->spare_count : h->spare_low;
     while (unused-- > 0 && h->spare_count > 0)
         arena_free(h->spare[--h->spare_count], 1);

@@ -20,7 +20,7 @@ enum heap_state {
 
 #define HEAP_SPARE_MAX 4u /* retired single slabs kept for any bin, at first: 256 KiB */
 #define HEAP_SPARE_ROOM 16u /* ... and at most; what lies between is learned */
-#define HEAP_EMPTY_MAX 8u /* empty slabs that may stay attached to their bin, over all bins */
+#define HEAP_EMPTY_MAX 8u /* runs without a block out that may stay attached to their bin, over all bins */
 
 _Static_assert(BIN_COUNT <= 64, "`steered` has a bit for each bin");
 
@@ -35,7 +35,8 @@ struct heap_bin {
     uint64_t flush_count;
     uint64_t refill_blocks;
     uint64_t flush_blocks;
-    uint64_t aged_refill_count; /* refill_count at the last heap_age */
+    /* The lower half of refill_count: at the last heap_age, and when a slab was last left without a block out. */
+    uint32_t aged_refills, emptied_refills;
 };
 
 struct heap {

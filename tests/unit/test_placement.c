@@ -5,6 +5,7 @@
 
 #define BIN 23u /* 2048 bytes, 32 blocks a slab */
 #define SLAB_BLOCKS 32u
+#define BIN_32K 41u /* 8 blocks in a run of four slabs */
 
 static void *blocks[2048];
 
@@ -209,6 +210,33 @@ static void test_the_fullest_is_stolen(void **state)
     set_parked(x, false);
 }
 
+/* Where the bin is refilled in between; what is left empty at a burst's end does not stay. */
+static void test_emptied_runs_stay_where_blocks_come_and_go(void **state)
+{
+    (void)state;
+    struct heap *h = new_heap();
+    const struct heap_bin *b = &h->bins[BIN_32K];
+    void *more;
+    const unsigned count = take_slabs(h, BIN_32K, blocks, 4), run = count / 4;
+    heap_flush(h, BIN_32K, blocks, count);
+    assert_int_equal(b->slab_count, 1);
+    take_slabs(h, BIN_32K, blocks, 4);
+    heap_flush(h, BIN_32K, blocks, 1);
+    heap_flush(h, BIN_32K, blocks + run, 1); /* stands in front of it now */
+    heap_flush(h, BIN_32K, blocks + 1, run - 1);
+    assert_int_equal(b->slab_count, 4);
+    assert_int_equal(h->empty_count, 1);
+    age(h, false);
+    assert_int_equal(h->empty_count, 1);
+    assert_int_equal(heap_refill(h, BIN_32K, &more, 1), 1); /* the bin is in use, but not the empty run */
+    age(h, false);
+    assert_int_equal(h->empty_count, 0);
+    heap_flush(h, BIN_32K, &more, 1);
+    heap_flush(h, BIN_32K, blocks + run + 1, 3 * run - 1);
+    assert_int_equal(b->slab_count, 1);
+    age(h, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_a_slab_is_untouched_once),
         cmocka_unit_test(test_a_thief_finds_the_one_heap_of_many),
         cmocka_unit_test(test_the_fullest_is_stolen),
+        cmocka_unit_test(test_emptied_runs_stay_where_blocks_come_and_go),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
 }
