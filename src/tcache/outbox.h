@@ -8,6 +8,7 @@
 #define OUTBOX_ENTRIES 128u
 #define OUTBOX_MAX_BYTES 131072u /* blocks held back, over all entries, at most; ... */
 #define OUTBOX_BUDGET_SHARE 32u  /* ... and this part of the thread's budget. More combine better: see decision 0015 */
+#define OUTBOX_SLAB_STEP 79u      /* entries from a slab's first word to that of the next slab */
 #define OUTBOX_DIRECT_BYTES 8192u /* blocks from this size on are delivered at once */
 
 struct outbox_entry {
@@ -33,11 +34,14 @@ FAST uint64_t outbox_key(uintptr_t run, uint64_t word)
     return run + word;
 }
 
+/* (word + OUTBOX_SLAB_STEP * slab) modulo the entries, as one product: the words of a slab stand side by side, and slabs, of
+ * which a thread whose blocks others free uses the first few words, as far from one another as the golden ratio has them
+ * (Knuth, TAOCP 3, 6.4). Two words that meet in an entry drive each other out, a delivery each time: decision 0015. */
 FAST struct outbox_entry *outbox_slot(struct outbox *o, uint64_t key)
 {
-    /* Fibonacci hashing: neighbours spread over the table. */
-    _Static_assert(OUTBOX_ENTRIES == 128, "seven bits of hash");
-    return &o->entries[((uint32_t)key * 2654435769u) >> 25];
+    _Static_assert(OUTBOX_ENTRIES == 128, "seven bits of the product; the step is 128 times the golden ratio");
+    const uint64_t factor = (uint64_t)1 << 57 | (uint64_t)OUTBOX_SLAB_STEP << (57 - SLAB_SHIFT);
+    return &o->entries[key * factor >> 57];
 }
 
 /* The common case of outbox_add: the block, of which this is the address in its bin's terms, joins others of its bitmap word,

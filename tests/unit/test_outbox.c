@@ -77,6 +77,24 @@ static void test_one_delivery_for_a_word(void **state)
     assert_all_back(h, BIN_64);
 }
 
+/* What an outbox holds that serves a producer: of a dozen slabs side by side the first words. Were entries chosen as if at
+ * random, a quarter of only 36 words would share theirs. */
+static void test_first_words_of_slabs_do_not_meet(void **state)
+{
+    (void)state;
+    enum { SLABS = 12, WORDS = 8 };
+    for (uint64_t first = 1; first <= 256; first++) {
+        uint64_t taken[OUTBOX_ENTRIES / 64] = {0};
+        for (uint64_t i = 0; i < SLABS * WORDS; i++) {
+            const uintptr_t run = window.base + ((first + i / WORDS) << SLAB_SHIFT);
+            const uint64_t at = (uint64_t)(outbox_slot(&box, outbox_key(run, i % WORDS)) - box.entries);
+            assert_in_range(at, 0, OUTBOX_ENTRIES - 1);
+            assert_int_equal(taken[at / 64] >> at % 64 & 1, 0);
+            taken[at / 64] |= (uint64_t)1 << at % 64;
+        }
+    }
+}
+
 static void test_held_bytes_are_bounded(void **state)
 {
     (void)state;
@@ -325,6 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_one_delivery_for_a_word, clear),
+        cmocka_unit_test_setup(test_first_words_of_slabs_do_not_meet, clear),
         cmocka_unit_test_setup(test_held_bytes_are_bounded, clear),
         cmocka_unit_test_setup(test_room_is_made_in_turns, clear),
         cmocka_unit_test_setup(test_big_blocks_go_at_once, clear),
