@@ -42,25 +42,31 @@ static void make_room(struct outbox *o)
     }
 }
 
-void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
+/* outbox_add, by who knows the key already. A number behind the run's last block is found when its word leaves. */
+FAST void add(struct outbox *o, const struct bin_info *info, uint64_t key, uint64_t number)
 {
-    const struct bin_info *info = bin_info(bin);
-    uint32_t word = number / 64;
-    uint64_t key = outbox_key((uintptr_t)window_slab_address(slab), word);
-    uint64_t bit = (uint64_t)1 << (number % 64);
+    const uint64_t bit = (uint64_t)1 << (number % 64);
+    uint64_t mask = bit;
     struct outbox_entry *e = outbox_slot(o, key);
-    if (e->key != 0 && e->key != key)
+    if (e->key == key) {
+        if (UNLIKELY((e->mask & bit) != 0))
+            slab_fail_double_free((uint32_t)window_slab_index((void *)(uintptr_t)key), info, (unsigned)(key % SLAB_BYTES), bit);
+        mask |= e->mask;
+    } else if (e->key != 0) {
         deliver(o, e);
-    if (e->key == 0)
-        *e = (struct outbox_entry){ .key = key };
-    if (UNLIKELY((e->mask & bit) != 0))
-        slab_fail_double_free(slab, info, word, bit);
-    e->mask |= bit;
+    }
+    e->key = key;
+    e->mask = mask;
     store_relaxed(&o->held_bytes, o->held_bytes + info->block_bytes);
-    if (info->block_bytes >= OUTBOX_DIRECT_BYTES)
+    if (UNLIKELY(info->block_bytes >= OUTBOX_DIRECT_BYTES))
         deliver(o, e);
     else if (UNLIKELY(o->held_bytes > o->max_bytes))
         make_room(o);
+}
+
+void outbox_add(struct outbox *o, uint32_t slab, unsigned bin, uint32_t number)
+{
+    add(o, bin_info(bin), outbox_key((uintptr_t)window_slab_address(slab), number / 64), number);
 }
 
 void outbox_deliver_all(struct outbox *o)
@@ -102,6 +108,20 @@ static NOINLINE void let_the_clock_tick(struct tcache *t)
     tcache_tick(t);
 }
 
+/* What keeps a block from joining is mostly that it is the first of its word, or that the outbox is full. A checked thread has no
+ * outbox, and what is in nobody's slab is an error or a large block. */
+static NOINLINE void free_apart(void *block, const struct bin_info *info, uint64_t key, uint64_t number)
+{
+    struct tcache *t = (struct tcache *)hot_thread.self;
+    const uint32_t map_word = load_relaxed(window_word((uint32_t)window_slab_index((void *)(uintptr_t)key)));
+    if (UNLIKELY(t->checked || map_word >> MAP_OWNER_SHIFT == 0)) {
+        tcache_free_slow(block);
+        return;
+    }
+    tcache_note_slow(t);
+    add(&t->outbox, info, key, number);
+}
+
 /* A thread that frees what others allocated comes here with every block, so the usual case is short: the block joins its
  * neighbours in the outbox. The thread has a cache, or free would have stopped at its limit of 0, and where that is checked
  * nothing lies in the outbox that a block could join. Neither can one of a slab without an owner: as long as a block of a slab
@@ -117,8 +137,10 @@ void tcache_free_foreign(void *block, size_t offset)
         const struct slab_divisor by = slab_divisor(info);
         const uint64_t product = slab_product(by, (uintptr_t)block);
         const uint64_t key = outbox_key((uintptr_t)block & ~by.run_mask, product >> 38);
-        if (LIKELY(slab_is_multiple(by, product) && outbox_join(&t->outbox, key, product >> 32, info->block_bytes))) {
-            if (UNLIKELY(--t->slow_left == 0))
+        if (LIKELY(slab_is_multiple(by, product))) {
+            if (UNLIKELY(!outbox_join(&t->outbox, key, product >> 32, info->block_bytes)))
+                free_apart(block, info, key, product >> 32);
+            else if (UNLIKELY(--t->slow_left == 0))
                 let_the_clock_tick(t);
             return;
         }
