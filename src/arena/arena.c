@@ -139,8 +139,7 @@ bool arena_claim_exact(uint32_t superslab, uint32_t slabs, bool *zeroed, uint64_
     return false;
 }
 
-/* The vacant bit said yes and the mask said no. */
-static void clear_vacant(uint32_t superslab)
+void arena_clear_vacant(uint32_t superslab)
 {
     uint64_t bit = (uint64_t)1 << (superslab % 64);
     fetch_and_acq_rel(&arena_vacant[superslab / 64], ~bit);
@@ -168,7 +167,7 @@ NEAR static uint32_t claim_anywhere(enum pages pages, uint32_t node, uint32_t sl
             uint32_t among = pages == RESIDENT ? free_mask & superslab_resident(s) : free_mask;
             if (runs_of(among, slabs) == 0) {
                 if (free_mask == 0)
-                    clear_vacant(superslab);
+                    arena_clear_vacant(superslab);
                 continue;
             }
             uint32_t slab = claim_in(superslab, pages, node, slabs, alignment, zeroed);

@@ -71,6 +71,9 @@ uint32_t arena_alloc_wide(uint32_t slabs, uint32_t alignment, uint32_t end, uint
 
 /* Marks that the SuperSlab's free mask became non-zero. */
 void arena_note_vacant(uint32_t superslab);
+/* The vacant bit said yes and the mask said no; or nothing is mapped there any more, and who looks for free slabs is not to
+ * come by. */
+void arena_clear_vacant(uint32_t superslab);
 /* Gives the slabs of one SuperSlab back, after whatever the caller did to them. */
 void arena_release_in(uint32_t superslab, uint32_t slabs);
 /* Gives a run back that nobody had: the rest of it was not to be had. */

@@ -80,6 +80,7 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
                 fetch_sub_relaxed(&superslab_counts.prewarmed, 1);
             hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
+            arena_clear_vacant(superslab);
             superslab_count(-superslab_held(SUPERSLAB_SLABS, 0));
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;

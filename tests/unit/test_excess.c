@@ -43,6 +43,27 @@ static void test_a_burst_goes_without_a_tick(void **state)
     assert_false(reads_zero(stays));
 }
 
+/* Each of them is behind the cursor, which begins anew at the top; what is unmapped already must not be in its way. */
+static void test_wide_blocks_go_in_whatever_order_they_are_freed(void **state)
+{
+    (void)state;
+    enum { COUNT = 20, WIDE = 15 * 32 };
+    uint32_t slabs[COUNT];
+    for (unsigned down = 0; down < 2; down++) {
+        fresh(state);
+        for (unsigned i = 0; i < COUNT; i++)
+            slabs[i] = take_touched(WIDE);
+        for (unsigned i = 0; i < COUNT; i++) {
+            arena_free(slabs[down ? COUNT - 1 - i : i], WIDE);
+            arena_note_freed(WIDE * SLAB_BYTES);
+        }
+        assert_int_equal(arena_totals_now().free_dirty_bytes, 0);
+        assert_int_equal(arena_totals_now().superslabs_released, COUNT * WIDE / 32);
+        for (uint32_t s = window.first_superslab; s < arena.next; s++)
+            assert_int_equal(arena_vacant[s / 64] >> s % 64 & 1, 0);
+    }
+}
+
 static void test_the_work_of_one_call_is_bounded(void **state)
 {
     (void)state;
@@ -213,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_wide_blocks_go_in_whatever_order_they_are_freed, fresh),
         cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
         cmocka_unit_test_setup(test_a_vain_extension_is_no_fall, fresh),
         cmocka_unit_test_setup(test_a_small_burst_is_kept, fresh),
