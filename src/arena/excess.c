@@ -113,8 +113,10 @@ static unsigned give_back_in(uint32_t superslab, unsigned most, enum purge_reaso
     const struct superslab *s = &superslab_table[superslab];
     uint32_t free_mask = load_relaxed(&s->free_mask);
     uint32_t dirty = free_mask & load_relaxed(&s->dirty_mask);
-    if (load_acquire(&s->state) != SUPERSLAB_MAPPED || load_relaxed(&s->prewarmed) != 0 || dirty == 0)
+    if (load_acquire(&s->state) != SUPERSLAB_MAPPED || load_relaxed(&s->prewarmed) != 0)
         return 0;
+    if (dirty == 0) /* several threads may have purged it piece by piece: it goes, and its records with it */
+        return free_mask == UINT32_MAX && arena_release_superslab(superslab, reason);
     unsigned count = count_bits(dirty);
     if (!superslab_is_huge(s) && count > most) {
         arena_purge_free(superslab, highest_bits(dirty, most), reason);

@@ -67,6 +67,17 @@ size_t arena_purge_free(uint32_t superslab, uint32_t slabs, enum purge_reason re
     return bytes;
 }
 
+/* Under the lock. A burst leaves a page of slab records for each SuperSlab that it had; more, where blocks are small. */
+static void forget_records(uint32_t superslab)
+{
+    const uint32_t group = window_record_group();
+    const uint32_t first = superslab / group * group;
+    for (uint32_t i = first; i < first + group && i < arena.next; i++)
+        if (load_relaxed(&superslab_table[i].state) == SUPERSLAB_MAPPED)
+            return;
+    window_forget(superslab);
+}
+
 bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
 {
     struct superslab *s = &superslab_table[superslab];
@@ -81,6 +92,7 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
             hugepage_gone(superslab);
             store_release(&s->state, SUPERSLAB_ABSENT);
             arena_clear_vacant(superslab);
+            forget_records(superslab);
             superslab_count(-superslab_held(SUPERSLAB_SLABS, 0));
             if (superslab < arena.lowest_absent)
                 arena.lowest_absent = superslab;

@@ -8,6 +8,7 @@
 enum {
     GROW_SUPERSLABS = 32, /* metadata comes in steps of 64 MiB of heap: 1.2 MiB of addresses, touched as used */
     BASE_TRIES = 16,
+    RECORD_GROUP_MIN = 4, /* 8 MiB of heap, 16 KiB of slab records */
 };
 
 struct window window;
@@ -91,6 +92,28 @@ bool window_grow(uint32_t superslab)
     }
     store_release(&window.limit, to);
     return true;
+}
+
+uint32_t window_record_group(void)
+{
+    const uint32_t in_page = (uint32_t)(os_page_bytes() / (SUPERSLAB_SLABS * SLAB_RECORD_BYTES));
+    return in_page > RECORD_GROUP_MIN ? in_page : RECORD_GROUP_MIN;
+}
+
+void window_forget(uint32_t superslab)
+{
+    const uint32_t group = window_record_group();
+    const uint64_t from = (uint64_t)superslab / group * group * SUPERSLAB_SLABS;
+    const uint64_t to = from + group * SUPERSLAB_SLABS;
+    const struct growing_array arrays[] = {
+        { window.slabs, SLAB_RECORD_BYTES, 0 },
+        { window.free_bitmaps, BITMAP_BYTES, 0 },
+        { window.remote_bitmaps, BITMAP_BYTES, 0 },
+    };
+    if (to > load_relaxed(&window.limit)) /* the window's last SuperSlabs */
+        return;
+    for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) /* locked pages stay as they are, which is valid, too */
+        os_purge(arrays[i].start + from * arrays[i].stride, (to - from) * arrays[i].stride);
 }
 
 static bool window_try(uintptr_t base, size_t bytes)

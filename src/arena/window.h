@@ -16,7 +16,8 @@
  *           0                   the others of those (window_run_head), or nothing handed out
  *
  * Invariant: the slab map is mapped for every index below `limit`, slab records and bitmaps for those that are not the map's
- * own; they are valid when zero and never unmapped. */
+ * own; they are valid when zero and never unmapped. Where no SuperSlab is mapped slab records and bitmaps may become zero
+ * again (window_forget); map words and remote records never do, since a late remote free may still write to them. */
 #ifndef HAKMEM_ARENA_WINDOW_H
 #define HAKMEM_ARENA_WINDOW_H
 
@@ -66,6 +67,11 @@ bool window_start(void);
 /* Raises the limit so that SuperSlab `superslab` is backed by metadata. Under LOCK_ARENA. False: no memory, or the
  * window is full or blocked. */
 bool window_grow(uint32_t superslab);
+/* SuperSlabs whose records share pages: aligned to that many, and at least a few, so that one call serves several. */
+uint32_t window_record_group(void);
+/* The pages of slab records and bitmaps of the group that `superslab` is in go back to the system, since nothing of it is
+ * mapped. Under LOCK_ARENA, so that nobody maps any of it meanwhile. */
+void window_forget(uint32_t superslab);
 
 /* What is fixed once the window stands, for loops whose stores would make the compiler load it again. */
 struct window_view {

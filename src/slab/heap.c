@@ -68,12 +68,12 @@ static void check_no_remote_bits(uint32_t slab)
 /* ATTACH. We hold the slab's token, it has no map words and no remote bits. */
 static void slab_attach(struct heap *h, uint32_t slab, unsigned bin)
 {
-    const bool was_attached = slab_at(slab)->words != NULL;
-    slab_init(slab, bin);
     struct remote *r = remote_at(slab);
-    if (was_attached) /* nobody has freed into any other, and to look would only fault its page in */
+    slab_init(slab, bin);
+    /* Nobody has freed into a slab that had no owner yet, and to look would only fault its page in. The slab's record does not
+     * tell: window_forget. An exchange, because a load would be a page fault of its own. */
+    if (exchange_relaxed(&r->owner, h->id) != 0)
         check_no_remote_bits(slab);
-    store_relaxed(&r->owner, h->id);
     heap_set_map(slab, slab_at(slab)->run_slabs, h->id << MAP_OWNER_SHIFT | bin * BIN_STRIDE_BYTES);
     exchange_acq_rel(&r->news, 0);
     h->bins[bin].slab_count++;

@@ -35,7 +35,7 @@ enum slab_state {
 };
 
 /* First line: the header; second line: the first bitmap words. Everything is guarded by the owning heap's lock. While the
- * slab is not attached the record means nothing; large/large.c keeps its own in the same place. */
+ * slab is not attached the record means nothing, and may be zero again; large/large.c keeps its own in the same place. */
 struct slab {
     uint32_t next; /* heap's list, slab indexes, SLAB_NONE ends it */
     uint32_t prev;
@@ -52,12 +52,11 @@ struct slab {
     uint32_t seen;       /* what the last purge pass saw; 0: blocks were taken since */
     uint32_t page_shift; /* log2 of the page size that `purged` counts in */
     uint32_t fresh;      /* blocks with this number and above nobody has had since the slab was attached. heap.c */
-    uint32_t life;       /* how often it has been attached; kept while it is not (tcache/guard.h) */
+    uint32_t life;       /* how often it has been attached; kept while it is not, unless the pages go with it (tcache/guard.h) */
     uint32_t untouched;  /* 1: all of it read as zero when it was attached, so those blocks have no pages either. heap.c */
     uint64_t inline_words[SLAB_INLINE_WORDS];
 };
 _Static_assert(sizeof(struct slab) == SLAB_RECORD_BYTES, "slab records have a fixed stride");
-_Static_assert(offsetof(struct slab, words) >= SLAB_RECORD_LENT_BYTES, "`words` is NULL until a heap has the slab");
 _Static_assert(offsetof(struct slab, inline_words) == 64, "header and bitmap in a cache line each");
 
 FAST struct slab *slab_at(uint32_t index)

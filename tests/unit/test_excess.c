@@ -64,6 +64,20 @@ static void test_wide_blocks_go_in_whatever_order_they_are_freed(void **state)
     }
 }
 
+/* As when several threads have purged it while its last slabs were freed. */
+static void test_an_empty_superslab_without_pages_goes_too(void **state)
+{
+    (void)state;
+    enum { COUNT = 32 };
+    const uint32_t goes = take_touched(COUNT * 32), clean = take_slabs(32);
+    arena_purge_claimed(clean / 32, UINT32_MAX);
+    arena_free(clean, 32);
+    arena_free(goes, COUNT * 32);
+    give_back_all_excess();
+    assert_int_equal(superslab_table[clean / 32].state, SUPERSLAB_ABSENT);
+    assert_int_equal(arena_totals_now().mapped_bytes, 0);
+}
+
 static void test_the_work_of_one_call_is_bounded(void **state)
 {
     (void)state;
@@ -235,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
         cmocka_unit_test_setup(test_wide_blocks_go_in_whatever_order_they_are_freed, fresh),
+        cmocka_unit_test_setup(test_an_empty_superslab_without_pages_goes_too, fresh),
         cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
         cmocka_unit_test_setup(test_a_vain_extension_is_no_fall, fresh),
         cmocka_unit_test_setup(test_a_small_burst_is_kept, fresh),

@@ -315,6 +315,7 @@ struct misuse {
     struct heap *heap;
     void *block[3];
     unsigned count;
+    bool is_forgotten; /* its SuperSlab had been unmapped meanwhile: window_forget */
 };
 
 static void flush_all(void *argument)
@@ -343,6 +344,7 @@ static void deliver_late(void *argument)
     const uint32_t slab = slab_of(blocks[0], BIN_2048);
     heap_flush(m->heap, BIN_2048, blocks, 4);
     age(m->heap, true);
+    memset(slab_at(slab), 0, m->is_forgotten ? SLAB_RECORD_BYTES : 0);
     remote_deliver(slab, bin_info(BIN_2048), 0, 1); /* by a thread that looked at the map before */
     take_blocks(m->heap, BIN_2048, blocks, 1);
 }
@@ -376,7 +378,8 @@ static void test_misuse_is_fatal(void **state)
     assert_aborts(flush_all, &m, "free of a pointer into the middle of a block", m.block[2]);
     const void *last = (char *)window_slab_address(slab_of(blocks[0], BIN_2048)) + 31 * 2048;
     assert_aborts(flush_a_slab_and_one, &m, "double free", last);
-    assert_aborts(deliver_late, &m, "double free, in the slab at", window_slab_address(slab_of(blocks[0], BIN_2048)));
+    for (int forgotten = 0; forgotten < 2; m.is_forgotten = ++forgotten != 0)
+        assert_aborts(deliver_late, &m, "double free, in the slab at", window_slab_address(slab_of(blocks[0], BIN_2048)));
     assert_aborts(deliver_twice, &m, "double free", blocks[1]);
     assert_aborts(deliver_then_flush, &m, "double free", blocks[1]);
     flush(m.heap, BIN_2048, blocks, 4);

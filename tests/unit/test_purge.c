@@ -49,6 +49,34 @@ static void test_pages_go_at_the_second_pass(void **state)
     assert_true(zeroed);
 }
 
+/* Those of a group go with its last SuperSlab; the neighbours' stay, and so do the remote records. */
+static void test_records_go_with_their_superslabs(void **state)
+{
+    (void)state;
+    const uint32_t group = window_record_group();
+    const uint32_t first = (uint32_t)align_up(window.first_superslab, group) + group; /* a whole group */
+    const uint32_t before = (first - window.first_superslab) * SUPERSLAB_SLABS;
+    const uint32_t all = take_touched(before + (group + 1) * SUPERSLAB_SLABS);
+    const uint32_t from = all + before, to = from + group * SUPERSLAB_SLABS;
+    assert_int_equal(from / SUPERSLAB_SLABS, first);
+    for (uint32_t slab = from - 1; slab <= to; slab++) {
+        memset(window_slab_record(slab), 7, SLAB_RECORD_BYTES);
+        memset(window.remotes + (size_t)slab * REMOTE_RECORD_BYTES, 7, REMOTE_RECORD_BYTES);
+        memset(window.free_bitmaps + (size_t)slab * BITMAP_BYTES, 7, BITMAP_BYTES);
+    }
+    for (uint32_t i = 0; i < group; i++) {
+        assert_int_equal(*(char *)window_slab_record(from), 7);
+        arena_free(from + i * SUPERSLAB_SLABS, SUPERSLAB_SLABS);
+        assert_true(arena_release_superslab(first + i, PURGE_ASKED_FOR));
+    }
+    for (uint32_t slab = from - 1; slab <= to; slab++) {
+        const int expected = slab < from || slab == to ? 7 : 0;
+        assert_int_equal(*(char *)window_slab_record(slab), expected);
+        assert_int_equal(window.free_bitmaps[(size_t)slab * BITMAP_BYTES], expected);
+        assert_int_equal(window.remotes[(size_t)slab * REMOTE_RECORD_BYTES], 7);
+    }
+}
+
 static void test_used_in_between_is_young_again(void **state)
 {
     (void)state;
@@ -373,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_pages_go_at_the_second_pass, fresh),
+        cmocka_unit_test_setup(test_records_go_with_their_superslabs, fresh),
         cmocka_unit_test_setup(test_used_in_between_is_young_again, fresh),
         cmocka_unit_test_setup(test_not_before_its_time, fresh),
         cmocka_unit_test_setup(test_empty_superslabs_go_but_one, fresh),
