@@ -37,6 +37,9 @@ void arena_start(uint32_t prewarm_superslabs);
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
 /* How many free pages, in bytes, are too many. */
 uint64_t arena_excess_bytes(void);
+/* So many free pages, in bytes, neither decay nor the end of a burst takes: HAKMEM_DECAY_FLOOR, but no more than is in use
+ * once a burst is known to be over. */
+uint64_t arena_floor_bytes(void);
 /* So much is in use that a burst may be left of it one day. */
 bool arena_may_leave_burst(void);
 /* Far more free pages wait for their decay than is good, or a burst has left some: gives back `bytes` of them and not much

@@ -50,12 +50,19 @@ static uint64_t free_bytes_to_give(void)
     return bytes > waiting ? bytes - waiting : 0;
 }
 
+uint64_t arena_floor_bytes(void)
+{
+    const uint64_t floor = load_relaxed(&policy_live.decay_floor_bytes);
+    const uint64_t claimed = arena_claimed_bytes();
+    return claimed < floor && load_relaxed(&superslab_counts.fallen) > BURST_SLABS ? claimed : floor;
+}
+
 static bool is_left_by_burst(uint64_t free_bytes)
 {
     if (LIKELY(load_relaxed(&superslab_counts.fallen) <= BURST_SLABS)) /* asked at every free of a large block */
         return false;
     uint64_t stays = retained_part(arena_claimed_bytes()) / BURST_SHARE;
-    return free_bytes > stays + load_relaxed(&policy_live.decay_floor_bytes) &&
+    return free_bytes > stays + arena_floor_bytes() &&
            free_bytes + arena_away_bytes() > stays + BURST_BYTES && arena_has_earned();
 }
 

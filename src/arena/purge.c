@@ -110,7 +110,7 @@ bool arena_release_superslab(uint32_t superslab, enum purge_reason reason)
 
 static bool is_above_floor(void)
 {
-    return arena_free_resident_bytes() > load_relaxed(&policy_live.decay_floor_bytes);
+    return arena_free_resident_bytes() > arena_floor_bytes();
 }
 
 /* Returns true if it made system calls. */

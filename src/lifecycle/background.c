@@ -89,7 +89,7 @@ static void consider_sleep(struct background *b)
 /* Where pages cannot be given back (locked ones, those prewarmed) it does not try for ever. */
 static bool nothing_left(const struct background *b)
 {
-    bool above_floor = b->free_bytes > load_relaxed(&policy_live.decay_floor_bytes);
+    bool above_floor = b->free_bytes > arena_floor_bytes();
     return b->announced && b->quiet >= (above_floor ? STUCK_LOOKS : QUIET_LOOKS);
 }
 

@@ -37,10 +37,26 @@ static void test_a_burst_goes_without_a_tick(void **state)
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
     free_one_by_one(slabs, COUNT);
-    /* The floor and an eighth of what is in use, in whole slabs. */
-    assert_in_range(arena_totals_now().free_dirty_bytes, FLOOR * SUPERSLAB_BYTES, FLOOR * SUPERSLAB_BYTES + SUPERSLAB_BYTES / 8);
+    /* The floor, but no more than is in use, and a sixteenth of that; in whole slabs. */
+    assert_in_range(arena_totals_now().free_dirty_bytes, SUPERSLAB_BYTES, SUPERSLAB_BYTES + SUPERSLAB_BYTES / 16);
     assert_true(arena_totals_now().superslabs_released > COUNT / 2);
     assert_false(reads_zero(stays));
+}
+
+static void test_the_floor_is_the_policys_until_a_burst_is_over(void **state)
+{
+    (void)state;
+    enum { FLOOR = 4 };
+    set_decay_policy(FLOOR * SUPERSLAB_BYTES, 0, 0);
+    take_touched(32);
+    superslab_counts.fallen = BURST_SLABS;
+    assert_int_equal(arena_floor_bytes(), FLOOR * SUPERSLAB_BYTES);
+    superslab_counts.fallen++;
+    assert_int_equal(arena_floor_bytes(), SUPERSLAB_BYTES);
+    superslab_counts.fallen--;
+    take_touched(2 * FLOOR * 32);
+    superslab_counts.fallen = BURST_SLABS + 1;
+    assert_int_equal(arena_floor_bytes(), FLOOR * SUPERSLAB_BYTES);
 }
 
 /* Each of them is behind the cursor, which begins anew at the top; what is unmapped already must not be in its way. */
@@ -248,6 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_burst_goes_without_a_tick, fresh),
+        cmocka_unit_test_setup(test_the_floor_is_the_policys_until_a_burst_is_over, fresh),
         cmocka_unit_test_setup(test_wide_blocks_go_in_whatever_order_they_are_freed, fresh),
         cmocka_unit_test_setup(test_an_empty_superslab_without_pages_goes_too, fresh),
         cmocka_unit_test_setup(test_the_work_of_one_call_is_bounded, fresh),
