@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "api/entry.h"
-#include "config/policy.h"
+#include "arena/arena_internal.h"
 #include "large/large.h"
 
 #define MIB ((size_t)1 << 20)
@@ -157,7 +157,7 @@ static void grow_without_addresses(void *argument)
 {
     (void)argument;
     tcache_reclaim(0);
-    store_relaxed(&policy_live.decay_floor_bytes, (uint64_t)1 << 40); /* what is freed waits */
+    arena_credit.bytes = -((int64_t)1 << 40); /* something is owed: what is freed waits */
     char *block = api_malloc(100 * MIB), *other = api_malloc(30 * MIB);
     fill(block, 100 * MIB, 5);
     fill(other, 30 * MIB, 6);
