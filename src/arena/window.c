@@ -105,15 +105,18 @@ void window_forget(uint32_t superslab)
     const uint32_t group = window_record_group();
     const uint64_t from = (uint64_t)superslab / group * group * SUPERSLAB_SLABS;
     const uint64_t to = from + group * SUPERSLAB_SLABS;
+    const uint64_t first = (uint64_t)window.first_superslab * SUPERSLAB_SLABS; /* in a narrow window within a group */
     const struct growing_array arrays[] = {
-        { window.slabs, SLAB_RECORD_BYTES, 0 },
-        { window.free_bitmaps, BITMAP_BYTES, 0 },
-        { window.remote_bitmaps, BITMAP_BYTES, 0 },
+        { window.slabs, SLAB_RECORD_BYTES, first },
+        { window.free_bitmaps, BITMAP_BYTES, first },
+        { window.remote_bitmaps, BITMAP_BYTES, first },
     };
     if (to > load_relaxed(&window.limit)) /* the window's last SuperSlabs */
         return;
-    for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) /* locked pages stay as they are, which is valid, too */
-        os_purge(arrays[i].start + from * arrays[i].stride, (to - from) * arrays[i].stride);
+    for (size_t i = 0; i < ARRAY_COUNT(arrays); i++) { /* locked pages stay as they are, which is valid, too */
+        const struct page_range pages = array_pages(&arrays[i], from, to);
+        os_purge((void *)pages.start, pages.bytes);
+    }
 }
 
 static bool window_try(uintptr_t base, size_t bytes)
