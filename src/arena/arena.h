@@ -37,8 +37,8 @@ void arena_start(uint32_t prewarm_superslabs);
 void arena_decay(uint64_t now_ms, uint32_t decay_ms, uint32_t retain);
 /* How many free pages, in bytes, are too many. */
 uint64_t arena_excess_bytes(void);
-/* So many free pages, in bytes, neither decay nor the end of a burst takes: HAKMEM_DECAY_FLOOR, but no more than is in use
- * once a burst is known to be over. */
+/* So many free pages, in bytes, neither decay nor the end of a burst takes: HAKMEM_DECAY_FLOOR. Once a burst is known to be
+ * over, up to 2 MiB of it only as far as as much is in use. */
 uint64_t arena_floor_bytes(void);
 /* So much is in use that a burst may be left of it one day. */
 bool arena_may_leave_burst(void);

@@ -50,11 +50,15 @@ static uint64_t free_bytes_to_give(void)
     return bytes > waiting ? bytes - waiting : 0;
 }
 
+/* A floor that somebody chose to be higher than the profiles' is meant for bursts as well. */
 uint64_t arena_floor_bytes(void)
 {
     const uint64_t floor = load_relaxed(&policy_live.decay_floor_bytes);
     const uint64_t claimed = arena_claimed_bytes();
-    return claimed < floor && load_relaxed(&superslab_counts.fallen) > BURST_SLABS ? claimed : floor;
+    if (claimed >= floor || load_relaxed(&superslab_counts.fallen) <= BURST_SLABS)
+        return floor;
+    const uint64_t chosen = floor > SUPERSLAB_BYTES ? floor - SUPERSLAB_BYTES : 0;
+    return claimed > chosen ? claimed : chosen;
 }
 
 static bool is_left_by_burst(uint64_t free_bytes)

@@ -65,7 +65,8 @@ FAST uint32_t bin_block_index(const struct bin_info *info, uint32_t offset)
     return (uint32_t)(((uint64_t)offset * info->reciprocal) >> 32);
 }
 
-/* The bin for `bytes` (<= MEDIUM_MAX_BYTES): the smallest, but not that of whole pairs of pages. */
+/* The bin for `bytes` (<= MEDIUM_MAX_BYTES): the smallest, but not that of whole pairs of pages; and 8,193 to 8,256 bytes,
+ * which share their place in the table with larger ones, get 10,240. */
 unsigned bin_of_size(size_t bytes);
 /* The smallest bin for `bytes` whose blocks are all aligned to `alignment` (<= MEDIUM_MAX_BYTES), or BIN_COUNT. */
 unsigned bin_of_aligned(size_t bytes, size_t alignment);

@@ -37,8 +37,9 @@ static void test_a_burst_goes_without_a_tick(void **state)
     for (unsigned i = 0; i < COUNT; i++)
         slabs[i] = take_touched(32);
     free_one_by_one(slabs, COUNT);
-    /* The floor, but no more than is in use, and a sixteenth of that; in whole slabs. */
-    assert_in_range(arena_totals_now().free_dirty_bytes, SUPERSLAB_BYTES, SUPERSLAB_BYTES + SUPERSLAB_BYTES / 16);
+    /* The floor but for 2 MiB, and a sixteenth of what is in use; in whole slabs. */
+    assert_in_range(arena_totals_now().free_dirty_bytes, (FLOOR - 1) * SUPERSLAB_BYTES,
+                    (FLOOR - 1) * SUPERSLAB_BYTES + SUPERSLAB_BYTES / 16);
     assert_true(arena_totals_now().superslabs_released > COUNT / 2);
     assert_false(reads_zero(stays));
 }
@@ -52,7 +53,15 @@ static void test_the_floor_is_the_policys_until_a_burst_is_over(void **state)
     superslab_counts.fallen = BURST_SLABS;
     assert_int_equal(arena_floor_bytes(), FLOOR * SUPERSLAB_BYTES);
     superslab_counts.fallen++;
+    assert_int_equal(arena_floor_bytes(), (FLOOR - 1) * SUPERSLAB_BYTES); /* chosen for bursts as well */
+    set_decay_policy(SUPERSLAB_BYTES, 0, 0);
     assert_int_equal(arena_floor_bytes(), SUPERSLAB_BYTES);
+    assert_int_equal(superslab_claimed_count(), 32);
+    set_decay_policy(2 * SUPERSLAB_BYTES, 0, 0);
+    assert_int_equal(arena_floor_bytes(), SUPERSLAB_BYTES);
+    set_decay_policy(SUPERSLAB_BYTES * 3 / 2, 0, 0);
+    assert_int_equal(arena_floor_bytes(), SUPERSLAB_BYTES); /* as much as is in use */
+    set_decay_policy(FLOOR * SUPERSLAB_BYTES, 0, 0);
     superslab_counts.fallen--;
     take_touched(2 * FLOOR * 32);
     superslab_counts.fallen = BURST_SLABS + 1;
