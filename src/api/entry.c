@@ -14,15 +14,16 @@ static NOINLINE void *malloc_missed(size_t bytes)
     return block;
 }
 
+FAST void *medium_hit(size_t bytes)
+{
+    return bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES ? hot_pop_medium(bytes, bin_medium_offset) : NULL;
+}
+
 /* A tail call on each way out, so that the hit of a medium size needs no stack frame. */
 void *api_malloc_slow(size_t bytes)
 {
-    if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
-        void *block = hot_pop_medium(bytes, bin_medium_offset);
-        if (LIKELY(block != NULL))
-            return block;
-    }
-    return malloc_missed(bytes);
+    void *block = medium_hit(bytes);
+    return LIKELY(block != NULL) ? block : malloc_missed(bytes);
 }
 
 void *api_calloc_slow(size_t bytes)
@@ -42,12 +43,8 @@ void *api_calloc_slow(size_t bytes)
 /* api_malloc_slow for whom NULL is no failure yet: errno stays. */
 static NOINLINE void *malloc_or_null(size_t bytes)
 {
-    if (bytes > TINY_MAX_BYTES && bytes <= MEDIUM_MAX_BYTES) {
-        void *block = hot_pop_medium(bytes, bin_medium_offset);
-        if (LIKELY(block != NULL))
-            return block;
-    }
-    return tcache_malloc_slow(bytes);
+    void *block = medium_hit(bytes);
+    return LIKELY(block != NULL) ? block : tcache_malloc_slow(bytes);
 }
 
 /* The block has `have` bytes that may be used. */
