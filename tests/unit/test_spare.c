@@ -354,19 +354,27 @@ static void find_nothing(void *address)
     REQUIRE(mincore(address, MIB, (unsigned char[MIB / 4096]){ 0 }) == -1 && errno == ENOMEM);
 }
 
+/* As many spares as may wait. The one returned is the first to go, and takes its time. */
+static char *fill_with_a_slow_one(uint64_t ms)
+{
+    char *spare = block_of(MIB);
+    spare_put(spare, MIB);
+    for (unsigned i = 1; i < SPARES_MAX; i++)
+        spare_put(block_of(2 * MIB), 2 * MIB);
+    store_release(&slow_ms, ms);
+    store_release(&slow_to_go, spare);
+    return spare;
+}
+
 /* Nor of one that is on its way: it is in no list any more, so the child would have its pages for ever. */
 static void test_a_child_has_no_pages_of_spares_that_went(void **state)
 {
     (void)state;
     for (unsigned turn = 0; turn < 2; turn++) {
-        char *spare = block_of(MIB), *pushing = block_of(3 * MIB);
+        char *pushing = block_of(3 * MIB);
         pthread_t thread;
-        spare_put(spare, MIB);
-        for (unsigned i = 1; i < SPARES_MAX; i++)
-            spare_put(block_of(2 * MIB), 2 * MIB);
         store_release(&may_end, 0);
-        store_release(&slow_ms, 100);
-        store_release(&slow_to_go, spare);
+        char *spare = fill_with_a_slow_one(100);
         start_thread(&thread, turn == 0 ? give_all_back : push_out, pushing);
         assert_true(WAIT_UNTIL(load_acquire(&slow_to_go) == NULL));
         assert_child_passes(find_nothing, spare);
@@ -380,14 +388,9 @@ static void test_a_child_has_no_pages_of_spares_that_went(void **state)
 static void test_nothing_is_pushed_out_while_others_unmap(void **state)
 {
     (void)state;
-    char *spare = block_of(MIB);
     pthread_t thread;
-    spare_put(spare, MIB);
-    for (unsigned i = 1; i < SPARES_MAX; i++)
-        spare_put(block_of(2 * MIB), 2 * MIB);
     store_release(&may_end, 1);
-    store_release(&slow_ms, 10000);
-    store_release(&slow_to_go, spare);
+    fill_with_a_slow_one(10000);
     start_thread(&thread, push_out, block_of(3 * MIB));
     assert_true(WAIT_UNTIL(load_acquire(&slow_to_go) == NULL));
     spare_put(block_of(4 * MIB), 4 * MIB);
