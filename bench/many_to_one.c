@@ -21,7 +21,7 @@ static inline __attribute__((always_inline)) uint64_t visit_all(const bool check
 {
     uint64_t freed = 0;
     for (uint64_t i = 0; i < producer_count; i++) {
-        freed += bench_ring_consume(&rings[i], FREED_PER_VISIT, check);
+        freed += bench_ring_consume(&rings[i], BENCH_RING_STRIDE, FREED_PER_VISIT, check);
     }
     return freed;
 }
@@ -65,7 +65,7 @@ static inline __attribute__((always_inline)) uint64_t play(struct bench_worker *
     while (done < ops && bench_ring_produce(ring, batch, &sizes, &worker->random, check)) {
         done += batch;
         if (alone) {
-            done += bench_ring_consume(ring, batch, check);
+            done += bench_ring_consume(ring, 1, batch, check);
         }
     }
     return done;

@@ -31,7 +31,7 @@ static inline __attribute__((always_inline)) uint64_t consume(struct bench_worke
     uint64_t done = 0;
     unsigned spins = 0;
     while (done < ops) {
-        uint64_t count = bench_ring_consume(ring, batch, check);
+        uint64_t count = bench_ring_consume(ring, BENCH_RING_STRIDE, batch, check);
         done += count;
         if (count != 0) {
             spins = 0;
@@ -50,7 +50,7 @@ static inline __attribute__((always_inline)) uint64_t do_both(struct bench_worke
     uint64_t done = 0;
     while (done < ops) {
         bench_ring_produce(rings, batch, &sizes, &worker->random, check);
-        done += batch + bench_ring_consume(rings, batch, check);
+        done += batch + bench_ring_consume(rings, 1, batch, check);
     }
     return done;
 }
