@@ -108,6 +108,15 @@ static NOINLINE void let_the_clock_tick(struct tcache *t)
     tcache_tick(t);
 }
 
+/* Writes back what is there, so that the first cache line of a block that goes home is this processor's alone. Who frees a
+ * block has mostly read it, and a line that two have is dear to its next owner's write: the other must be asked to forget
+ * it, and that thread's stores wait in order. From one that has it alone it comes fast (decision 0038). */
+FAST void take_line(void *block)
+{
+    volatile char *const first = block;
+    *first = *first;
+}
+
 /* What keeps a block from joining is mostly that it is the first of its word, or that the outbox is full. A checked thread has no
  * outbox, and what is in nobody's slab is an error or a large block. */
 static NOINLINE void free_apart(void *block, const struct bin_info *info, uint64_t key, uint64_t number)
@@ -118,6 +127,7 @@ static NOINLINE void free_apart(void *block, const struct bin_info *info, uint64
         tcache_free_slow(block);
         return;
     }
+    take_line(block);
     tcache_note_slow(t);
     add(&t->outbox, info, key, number);
 }
@@ -138,9 +148,12 @@ void tcache_free_foreign(void *block, size_t offset)
         const uint64_t product = slab_product(by, (uintptr_t)block);
         const uint64_t key = outbox_key((uintptr_t)block & ~by.run_mask, product >> 38);
         if (LIKELY(slab_is_multiple(by, product))) {
-            if (UNLIKELY(!outbox_join(&t->outbox, key, product >> 32, info->block_bytes)))
+            if (UNLIKELY(!outbox_join(&t->outbox, key, product >> 32, info->block_bytes))) {
                 free_apart(block, info, key, product >> 32);
-            else if (UNLIKELY(--t->slow_left == 0))
+                return;
+            }
+            take_line(block);
+            if (UNLIKELY(--t->slow_left == 0))
                 let_the_clock_tick(t);
             return;
         }
